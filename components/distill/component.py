@@ -1,0 +1,64 @@
+"""Distill as a pipeline component."""
+
+from kfp import dsl
+
+from potstill.components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def distill(
+    dataset: dsl.Input[dsl.Dataset],
+    dataset_digest: str,
+    teacher: dsl.Input[dsl.Model],
+    teacher_digest: str,
+    signals: dsl.Input[dsl.Artifact],
+    signals_digest: str,
+    layers: int,
+    temperature: float,
+    alpha: float,
+    epochs: int,
+    learning_rate: float,
+    form: dict,
+    settings: dict,
+    code_version: str,
+    student: dsl.Output[dsl.Model],
+) -> str:
+    """Train the student on the teacher's logits.
+
+    Args:
+        dataset: What ingest wrote.
+        dataset_digest: Its digest.
+        teacher: What teach wrote; the student is cut from it.
+        teacher_digest: Its digest.
+        signals: What extract wrote.
+        signals_digest: Its digest.
+        layers: How many of the teacher's layers the student keeps.
+        temperature: Softens both distributions.
+        alpha: Weight of the teacher's view against the labels'.
+        epochs: Passes over the training rows, at most.
+        learning_rate: Peak of the schedule.
+        form: The other settings of the recipe's student section.
+        settings: The other settings of the recipe's distill section.
+        code_version: Version and digest of the code.
+        student: A Hugging Face folder and its head.
+
+    Returns:
+        Digest of the student.
+    """
+    from pathlib import Path
+
+    from potstill import recipe, store, tracking
+    from potstill.steps.distill import distill as run
+
+    knobs = {"temperature": temperature, "alpha": alpha, "epochs": epochs, "learning_rate": learning_rate}
+    digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "signals_digest": signals_digest}
+    parameters = {"layers": layers, **form, **settings, **knobs}
+    with tracking.step("distill", parameters, {"code_version": code_version, **digests}) as log:
+        shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
+        section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
+        folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
+        log.metrics(run(*folders, shape, section, Path(student.path), log.epoch))
+        digest = store.folder_digest(Path(student.path))
+        log.tags({"student_digest": digest})
+        student.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+    return digest

@@ -1,0 +1,102 @@
+"""Evaluate as a pipeline component."""
+
+from kfp import dsl
+
+from potstill.components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def evaluate(
+    dataset: dsl.Input[dsl.Dataset],
+    dataset_digest: str,
+    teacher: dsl.Input[dsl.Model],
+    teacher_digest: str,
+    signals: dsl.Input[dsl.Artifact],
+    signals_digest: str,
+    control: dsl.Input[dsl.Model],
+    control_digest: str,
+    student: dsl.Input[dsl.Model],
+    student_digest: str,
+    edge: dsl.Input[dsl.Model],
+    edge_digest: str,
+    model: str,
+    champion: str,
+    recipe_name: str,
+    retention: float,
+    latency_p95_ms: float,
+    size_mb: float,
+    budget: dict,
+    settings: dict,
+    code_version: str,
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+) -> str:
+    """Measure every model on the test rows and judge the int8 student by the contract.
+
+    Args:
+        dataset: What ingest wrote.
+        dataset_digest: Its digest.
+        teacher: What teach wrote.
+        teacher_digest: Its digest.
+        signals: What extract wrote.
+        signals_digest: Its digest.
+        control: The student that had no teacher.
+        control_digest: Its digest.
+        student: What distill wrote.
+        student_digest: Its digest.
+        edge: What compress wrote.
+        edge_digest: Digest of the int8 model.
+        model: Name in the registry.
+        champion: Version to beat on the same rows, or none.
+        recipe_name: Name of the recipe.
+        retention: Macro-F1 of the int8 student over the teacher's, at least.
+        latency_p95_ms: 95th percentile at batch 1 on one thread, at most.
+        size_mb: Model file and tokenizer, at most.
+        budget: The other settings of the recipe's budget section.
+        settings: The recipe's evaluate section.
+        code_version: Version and digest of the code.
+        evaluation: Summary, verdict, predictions and figures.
+        metrics: The int8 student's figures.
+        confusion: The int8 student's confusion matrix.
+
+    Returns:
+        Digest of the evaluation.
+    """
+    import json
+    import tempfile
+    from pathlib import Path
+
+    from potstill.steps.evaluate import Inputs
+    from potstill.steps.evaluate import evaluate as run
+
+    from potstill import recipe, registry, store, tracking
+
+    limits = {"retention": retention, "latency_p95_ms": latency_p95_ms, "size_mb": size_mb}
+    digests = {
+        "dataset_digest": dataset_digest,
+        "teacher_digest": teacher_digest,
+        "signals_digest": signals_digest,
+        "control_digest": control_digest,
+        "student_digest": student_digest,
+        "edge_digest": edge_digest,
+    }
+    parameters = {"champion": champion, **settings, **budget, **limits}
+    with (
+        tracking.step("evaluate", parameters, {"code_version": code_version, **digests}) as log,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        rules = recipe.section(recipe.Budget, "budget", {**budget, **limits})
+        section = recipe.section(recipe.Evaluate, "evaluate", settings)
+        rival = None if champion == "none" else registry.download_edge(model, champion, Path(scratch))
+        folders = [Path(artifact.path) for artifact in (dataset, signals, teacher, control, edge)]
+        found = run(Inputs(*folders, champion=rival), rules, section, recipe_name, digests, Path(evaluation.path))
+        log.metrics(found)
+        for name, value in found.items():
+            metrics.log_metric(name, value)
+        summary = json.loads((Path(evaluation.path) / "summary.json").read_text(encoding="utf-8"))
+        confusion.log_confusion_matrix(summary["outcomes"], summary["confusion"])
+        log.artifact(Path(evaluation.path) / "verdict.json")
+        digest = store.folder_digest(Path(evaluation.path))
+        evaluation.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+    return digest

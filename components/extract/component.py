@@ -1,0 +1,42 @@
+"""Extract as a pipeline component."""
+
+from kfp import dsl
+
+from potstill.components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def extract(
+    dataset: dsl.Input[dsl.Dataset],
+    dataset_digest: str,
+    teacher: dsl.Input[dsl.Model],
+    teacher_digest: str,
+    code_version: str,
+    signals: dsl.Output[dsl.Artifact],
+) -> str:
+    """Write the teacher's logits for every row as a table.
+
+    Args:
+        dataset: What ingest wrote.
+        dataset_digest: Its digest.
+        teacher: What teach wrote.
+        teacher_digest: Its digest.
+        code_version: Version and digest of the code.
+        signals: Logits by row digest, as Parquet, with a manifest.
+
+    Returns:
+        Digest of the signals.
+    """
+    from pathlib import Path
+
+    from potstill import store, tracking
+    from potstill.steps.extract import extract as run
+
+    digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
+    with tracking.step("extract", {}, {"code_version": code_version, **digests}) as log:
+        folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
+        log.metrics(run(*folders, dataset_digest=dataset_digest, teacher_digest=teacher_digest))
+        digest = store.folder_digest(Path(signals.path))
+        log.tags({"signals_digest": digest})
+        signals.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+    return digest

@@ -1,0 +1,46 @@
+"""Teach as a pipeline component."""
+
+from kfp import dsl
+
+from potstill.components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def teach(
+    dataset: dsl.Input[dsl.Dataset],
+    dataset_digest: str,
+    encoder: str,
+    epochs: int,
+    learning_rate: float,
+    settings: dict,
+    code_version: str,
+    teacher: dsl.Output[dsl.Model],
+) -> str:
+    """Fine-tune the teacher.
+
+    Args:
+        dataset: What ingest wrote.
+        dataset_digest: Its digest.
+        encoder: A hub name, a folder, or package:NAME/path.
+        epochs: Passes over the training rows, at most.
+        learning_rate: Peak of the schedule.
+        settings: The other settings of the recipe's teacher section.
+        code_version: Version and digest of the code.
+        teacher: A Hugging Face folder and its head.
+
+    Returns:
+        Digest of the teacher.
+    """
+    from pathlib import Path
+
+    from potstill import recipe, store, tracking
+    from potstill.steps.teach import teach as run
+
+    values = {**settings, "encoder": encoder, "epochs": epochs, "learning_rate": learning_rate}
+    with tracking.step("teach", values, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
+        section = recipe.section(recipe.Teacher, "teacher", values)
+        log.metrics(run(Path(dataset.path), section, Path(teacher.path), log.epoch))
+        digest = store.folder_digest(Path(teacher.path))
+        log.tags({"teacher_digest": digest})
+        teacher.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+    return digest

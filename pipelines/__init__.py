@@ -1,0 +1,1 @@
+"""The pipelines: each DAG on one screen. Knows no torch."""

@@ -1,0 +1,182 @@
+"""The main pipeline: labelled rows in, a registered small model out."""
+
+from typing import Any
+
+from kfp import dsl, kubernetes
+from kfp.dsl.base_component import BaseComponent
+
+from potstill.components.champion.component import champion
+from potstill.components.close.component import close
+from potstill.components.compress.component import compress
+from potstill.components.control.component import control
+from potstill.components.distill.component import distill
+from potstill.components.evaluate.component import evaluate
+from potstill.components.extract.component import extract
+from potstill.components.ingest.component import ingest
+from potstill.components.register.component import register
+from potstill.components.teach.component import teach
+from potstill.recipe import Recipe, Section
+
+
+def build(recipe: Recipe) -> BaseComponent:
+    """The DAG, with the recipe's values as the defaults of its parameters.
+
+    What a person would change from a form has a typed field of its own; the rest of each section is one JSON field.
+    Digests are passed beside artifacts, so that a cache on a cluster, which knows artifacts by name, sees changes.
+    """
+    data, teacher, form, settings = recipe.data, recipe.teacher, recipe.student, recipe.distill
+    budget, registration = recipe.budget, recipe.register_
+
+    @dsl.pipeline(name=recipe.name, description=f"Potstill: teacher to registered int8 student, {recipe.name}")
+    def pipeline(
+        data_source: str = data.source or "",
+        data_train: str = data.train or "",
+        data_test: str = data.test or "",
+        encoder: str = teacher.encoder,
+        teacher_epochs: int = teacher.epochs,
+        teacher_learning_rate: float = teacher.learning_rate,
+        layers: int = form.layers,
+        temperature: float = settings.temperature,
+        alpha: float = settings.alpha,
+        epochs: int = settings.epochs,
+        learning_rate: float = settings.learning_rate,
+        retention: float = budget.retention,
+        latency_p95_ms: float = budget.latency_p95_ms,
+        size_mb: float = budget.size_mb,
+        model: str = registration.model,
+        promote: str = registration.promote,
+        data_settings: dict = _rest(data, "source", "train", "test"),  # noqa: B008
+        teacher_settings: dict = _rest(teacher, "encoder", "epochs", "learning_rate"),  # noqa: B008
+        student_settings: dict = _rest(form, "layers"),  # noqa: B008
+        distill_settings: dict = _rest(settings, "temperature", "alpha", "epochs", "learning_rate"),  # noqa: B008
+        compress_settings: dict = _rest(recipe.compress),  # noqa: B008
+        evaluate_settings: dict = _rest(recipe.evaluate),  # noqa: B008
+        budget_settings: dict = _rest(budget, "retention", "latency_p95_ms", "size_mb"),  # noqa: B008
+        code_version: str = "image",
+    ) -> None:
+        """Distil a teacher into a registered int8 student.
+
+        Args:
+            data_source: All rows in one place: a file, a folder or a glob. Empty when train and test are given.
+            data_train: Training rows. Empty when a source is given.
+            data_test: Test rows. Empty when a source is given.
+            encoder: The teacher's encoder: a hub name, a folder, or package:NAME/path.
+            teacher_epochs: The teacher's passes over the training rows, at most.
+            teacher_learning_rate: Peak of the teacher's schedule.
+            layers: How many of the teacher's layers the student keeps, evenly spread.
+            temperature: Softens teacher and student; higher shows more of the teacher's doubts.
+            alpha: Weight of the teacher's view, from 0 (labels alone) to 1 (teacher alone).
+            epochs: The student's and the control's passes over the training rows, at most.
+            learning_rate: Peak of the student's and the control's schedule.
+            retention: Macro-F1 of the int8 student over the teacher's, at least.
+            latency_p95_ms: 95th percentile of the int8 student at batch 1 on one thread, at most.
+            size_mb: Model file and tokenizer in 10^6 bytes, at most.
+            model: Name in the registry.
+            promote: if-better makes a better version the champion; never leaves it a challenger.
+            data_settings: The other settings of the data section, as JSON.
+            teacher_settings: The other settings of the teacher section, as JSON.
+            student_settings: The other settings of the student section, as JSON.
+            distill_settings: The other settings of the distill section, as JSON.
+            compress_settings: The compress section, as JSON.
+            evaluate_settings: The evaluate section, as JSON.
+            budget_settings: The other settings of the budget section, as JSON.
+            code_version: Version and digest of the code; image means what the image carries.
+        """
+        closed = close(recipe_name=recipe.name).set_display_name("Close the run")
+        with dsl.ExitHandler(closed):
+            rows = ingest(
+                source=data_source,
+                train=data_train,
+                test=data_test,
+                settings=data_settings,
+                tasks=_plain(recipe.tasks),
+                code_version=code_version,
+            )
+            # The rows may have changed without a change of any argument.
+            rows.set_caching_options(False).set_display_name("Read and check the rows")
+            dataset: dict[str, Any] = {
+                "dataset": rows.outputs["dataset"],
+                "dataset_digest": rows.outputs["Output"],
+                "code_version": code_version,
+            }
+            large = teach(
+                **dataset,
+                encoder=encoder,
+                epochs=teacher_epochs,
+                learning_rate=teacher_learning_rate,
+                settings=teacher_settings,
+            ).set_display_name("Fine-tune the teacher")
+            taught = {"teacher": large.outputs["teacher"], "teacher_digest": large.outputs["Output"]}
+            table = extract(**dataset, **taught).set_display_name("Extract the teacher's logits")
+            signals = {"signals": table.outputs["signals"], "signals_digest": table.outputs["Output"]}
+            training = {
+                "layers": layers,
+                "epochs": epochs,
+                "learning_rate": learning_rate,
+                "form": student_settings,
+                "settings": distill_settings,
+            }
+            small = distill(
+                **dataset, **taught, **signals, **training, temperature=temperature, alpha=alpha
+            ).set_display_name("Distil the student")
+            alone = control(
+                **dataset, **training, encoder=encoder, teacher=_only(teacher, "pooling", "max_tokens")
+            ).set_display_name("Train the control, without a teacher")
+            student = {"student": small.outputs["student"], "student_digest": small.outputs["Output"]}
+            file = compress(
+                **dataset,
+                **student,
+                teacher_digest=large.outputs["Output"],
+                recipe_name=recipe.name,
+                settings=compress_settings,
+            ).set_display_name("Compress to ONNX int8")
+            edge = {"edge": file.outputs["edge"], "edge_digest": file.outputs["Output"]}
+            rival = champion(model=model, edge_digest=file.outputs["Output"], code_version=code_version)
+            # A promotion or a rollback moves the champion without a change of any argument.
+            rival.set_caching_options(False).set_display_name("Find the champion to beat")
+            judged = evaluate(
+                **dataset,
+                **taught,
+                **signals,
+                **student,
+                **edge,
+                control=alone.outputs["student"],
+                control_digest=alone.outputs["Output"],
+                model=model,
+                champion=rival.output,
+                recipe_name=recipe.name,
+                retention=retention,
+                latency_p95_ms=latency_p95_ms,
+                size_mb=size_mb,
+                budget=budget_settings,
+                settings=evaluate_settings,
+            ).set_display_name("Evaluate and judge")
+            registered = register(
+                **edge,
+                evaluation=judged.outputs["evaluation"],
+                evaluation_digest=judged.outputs["Output"],
+                model=model,
+                promote=promote,
+                champion=rival.output,
+                recipe_name=recipe.name,
+                code_version=code_version,
+            )
+            registered.set_caching_options(False).set_display_name("Register")
+        for task in (closed, rows, large, table, small, alone, file, rival, judged, registered):
+            # Which run this is: by environment, for as an argument it would end every cache hit.
+            kubernetes.use_field_path_as_env(task, "POTSTILL_RUN_ID", "metadata.labels['pipeline/runid']")
+
+    return pipeline
+
+
+def _plain(sections: dict[str, Any]) -> dict[str, Any]:
+    return {name: section.model_dump(mode="json", exclude_none=True) for name, section in sections.items()}
+
+
+def _rest(section: Section, *fields: str) -> dict[str, Any]:
+    """A section without the settings that have a field of their own."""
+    return section.model_dump(mode="json", exclude=set(fields), exclude_none=True)
+
+
+def _only(section: Section, *fields: str) -> dict[str, Any]:
+    return section.model_dump(mode="json", include=set(fields))

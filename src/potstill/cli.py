@@ -1,0 +1,267 @@
+"""The commands: parse, call, print."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from potstill import __version__
+from potstill.errors import UserError
+from potstill.recipe import load_recipe
+
+EXIT_BAD_INPUT = 2
+BATCH_LINES = 64
+
+
+class Commands(click.Group):
+    """Commands that tell a user's mistake in one line and exit with code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"potstill: {error}", err=True)
+            ctx.exit(EXIT_BAD_INPUT)
+
+
+def root_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--root DIR`, where runs, MLflow's database and the cache lie."""
+    return click.option(
+        "--root",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(".potstill"),
+        show_default=True,
+        help="Folder of runs, and of MLflow where MLFLOW_TRACKING_URI is not set.",
+    )(command)
+
+
+def set_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--set section.key=value`, repeatable."""
+    return click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a setting of the recipe; repeatable."
+    )(command)
+
+
+recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="potstill")
+def main() -> None:
+    """Distil a large language-understanding model into one small enough for a shop's CPU path.
+
+    \b
+    Example:
+      potstill run recipes/review-sentiment.yaml
+    """
+
+
+@main.command()
+@recipe_argument
+@set_option
+@root_option
+def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
+    """Run a recipe's pipeline on this machine, by kfp's local runner.
+
+    Leaves DIR/<run>/summary.json and report.html, and points DIR/latest to them.
+    A model that the contract refuses is a successful run with a written reason.
+
+    \b
+    Example:
+      potstill run recipes/review-sentiment.yaml --set distill.temperature=3
+    """
+    from potstill import local
+    from potstill.data.read import check_source
+    from potstill.hub import check_encoder
+
+    loaded = load_recipe(recipe, overrides)
+    check_source(loaded.data, loaded.tasks)
+    check_encoder(loaded.teacher.encoder)
+    _track(root)
+    console = Console(highlight=False)
+    try:
+        folder = local.run(loaded, root, console)
+    except local.RunFailedError as error:
+        raise click.ClickException(str(error)) from error
+    _show(console, folder, root, loaded.register_.model)
+
+
+@main.command(name="compile")
+@recipe_argument
+@set_option
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; default: pipelines/compiled/NAME.yaml.",
+)
+def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+    """Write a recipe's KFP package, which can be uploaded to a cluster and started from a form.
+
+    \b
+    Example:
+      potstill compile recipes/review-sentiment.yaml --output review-sentiment.yaml
+    """
+    from potstill.pipelines.package import compile_package
+
+    loaded = load_recipe(recipe, overrides)
+    target = output or Path("pipelines", "compiled", f"{loaded.name}.yaml")
+    compile_package(loaded, target)
+    click.echo(f"{target}: {target.stat().st_size / 1e3:.0f} kB")
+
+
+@main.command()
+@click.argument("model")
+@root_option
+def predict(model: str, root: Path) -> None:
+    """Answer lines or JSONL from stdin with JSONL on stdout.
+
+    MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. A line that starts with {
+    is JSON and must hold the model's text column; its other fields are kept. Any other line is a text.
+
+    \b
+    Example:
+      echo "great camera, poor battery" | potstill predict review-sentiment
+    """
+    from potstill import registry
+    from potstill.edge import EdgeModel
+
+    _track(root)
+    with registry.fetched(model) as folder:
+        edge = EdgeModel(folder)
+        for batch in _batches(sys.stdin):
+            rows = [_row(number, line, edge.text_column) for number, line in batch]
+            answers = edge.answer([str(row[edge.text_column]) for row in rows])
+            for row, answer in zip(rows, answers, strict=True):
+                click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
+
+
+@main.command()
+@click.argument("model", required=False)
+@root_option
+def models(model: str | None, root: Path) -> None:
+    """List registered versions with their aliases, quality and origin.
+
+    \b
+    Example:
+      potstill models review-sentiment
+    """
+    from potstill import registry
+
+    _track(root)
+    table = Table("model", "version", "alias", "macro-F1", "registered", "dataset", "run", box=None, pad_edge=False)
+    for version in registry.versions(model):
+        table.add_row(
+            version.model,
+            version.version,
+            ", ".join(version.aliases),
+            "" if version.macro_f1 is None else f"{version.macro_f1:.3f}",
+            f"{version.created:%Y-%m-%d %H:%M}",
+            version.dataset_digest[:12],
+            version.pipeline_run,
+        )
+    Console(highlight=False, soft_wrap=True).print(table if table.row_count else "no registered models yet")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", required=False)
+@click.option("--reason", default="by hand", show_default=True, help="Why; kept in the history.")
+@root_option
+def promote(model: str, version: str | None, reason: str, root: Path) -> None:
+    """Make a version the champion; without VERSION, the challenger.
+
+    \b
+    Example:
+      potstill promote review-sentiment 3 --reason "better on the spring catalogue"
+    """
+    from potstill import registry
+
+    _track(root)
+    move = registry.promote(model, version, reason)
+    click.echo(f"{model}: champion is now version {move.to} (was {move.before or 'none'})")
+
+
+@main.command()
+@click.argument("model")
+@click.option("--reason", default="by hand", show_default=True, help="Why; kept in the history.")
+@root_option
+def rollback(model: str, reason: str, root: Path) -> None:
+    """Make the previous champion the champion again.
+
+    \b
+    Example:
+      potstill rollback review-sentiment --reason "complaints since Tuesday"
+    """
+    from potstill import registry
+
+    _track(root)
+    move = registry.rollback(model, reason)
+    click.echo(f"{model}: champion is again version {move.to} (was {move.before})")
+
+
+def _track(root: Path) -> None:
+    """Let MLflow use the root's own database, unless the environment names a server."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--root {root}: can't write there: {error.strerror}") from error
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root.absolute() / 'mlflow.db'}"
+
+
+def _show(console: Console, folder: Path, root: Path, model: str) -> None:
+    """The end of a run: the table, the verdict, and what to type next."""
+    from potstill.evaluate.report import models_table
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    verdict = summary["verdict"]
+    console.print()
+    console.print(models_table(summary))
+    for clause in verdict["clauses"]:
+        console.print(f"[green]✓[/] {clause['words']}" if clause["passed"] else f"[red]✗[/] {clause['words']}")
+    if summary["version"]:
+        alias = f", {summary['alias']}" if summary["alias"] else ""
+        console.print(f"[bold green]accepted[/]: {model} version {summary['version']}{alias}")
+    else:
+        console.print(f"[bold red]refused[/]: {'; '.join(verdict['reasons'])}")
+    latest = root / "latest"
+    console.print("\nnext:", f"  open {latest / 'report.html'}", sep="\n", soft_wrap=True)
+    console.print("  make ui" if root == Path(".potstill") else f"  make ui ROOT={root}", soft_wrap=True)
+    if summary["version"]:
+        option = "" if root == Path(".potstill") else f" --root {root}"
+        name = model if summary["alias"] == "champion" else f"{model}/{summary['version']}"
+        console.print(f'  echo "your text" | potstill predict {name}{option}', soft_wrap=True)
+
+
+def _batches(lines: TextIO) -> Iterator[list[tuple[int, str]]]:
+    """Non-empty lines with their numbers, some at a time; one at a time when a person types them."""
+    size = 1 if lines.isatty() else BATCH_LINES
+    batch: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            batch.append((number, line.strip()))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _row(number: int, line: str, column: str) -> dict[str, Any]:
+    """A line as a row with the text column."""
+    if not line.startswith("{"):
+        return {column: line}
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"line {number}: starts like JSON, but is not: {error}") from error
+    if not isinstance(row.get(column), str):
+        raise UserError(f"line {number}: no text in {column!r}; found {', '.join(row) or 'nothing'}")
+    return dict(row)

@@ -1,0 +1,1 @@
+"""Ways to make a model smaller: cut layers, export to one graph, quantise."""

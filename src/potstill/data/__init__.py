@@ -1,0 +1,1 @@
+"""Rows in, a clean and divided dataset out."""

@@ -1,0 +1,159 @@
+"""The `dataset/` folder: Parquet shards of each split, `schema.json`, and the rows that were set aside."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from potstill.errors import UserError
+from potstill.outcomes import Classification
+
+SCHEMA_FILE = "schema.json"
+REJECTED_FILE = "rejected.parquet"
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        ("text", pa.string()),
+        ("label", pa.string()),
+    ]
+)
+ROW_GROUP_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a dataset holds.
+
+    Attributes:
+        task: name of the task in the recipe.
+        kind: kind of the task.
+        outcomes: labels in their fixed order.
+        text: source column of the texts.
+        label: source column of the labels.
+        rows: split → number of rows.
+        rejected: reason → number of rows set aside.
+        digest: the dataset digest, 64 hexadecimal digits.
+    """
+
+    task: str
+    kind: str
+    outcomes: tuple[str, ...]
+    text: str
+    label: str
+    rows: dict[str, int]
+    rejected: dict[str, int]
+    digest: str
+
+    @property
+    def outcome(self) -> Classification:
+        """The outcome family, which encodes labels as indices."""
+        return Classification(self.outcomes)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of one split: digests `[rows]`, texts `[rows]`, and labels `[rows]` as indices of outcomes."""
+
+    row: list[str]
+    text: list[str]
+    label: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def write_schema(dataset: Path, schema: Schema) -> None:
+    """Write `schema.json` into a dataset folder."""
+    text = json.dumps(asdict(schema), ensure_ascii=False, indent=2)
+    (dataset / SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_schema(dataset: Path) -> Schema:
+    """Read `schema.json`.
+
+    Raises:
+        UserError: the folder is no dataset.
+    """
+    try:
+        values = json.loads((dataset / SCHEMA_FILE).read_text(encoding="utf-8"))
+        known = {field.name: values[field.name] for field in fields(Schema)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{dataset}: not a dataset: {SCHEMA_FILE} is missing or broken") from error
+    return Schema(**{**known, "outcomes": tuple(known["outcomes"])})
+
+
+def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
+    """All rows of a split, in the order in which they are stored."""
+    return _rows(pq.read_table(dataset / split, columns=["row", "text", "label"], use_threads=False), schema)
+
+
+def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
+    """The same rows in the same order, at most `batch_rows` at a time, in memory that doesn't grow with the split."""
+    schema = read_schema(dataset)
+    for shard in sorted((dataset / split).glob("*.parquet")):
+        with pq.ParquetFile(shard) as file:
+            for batch in file.iter_batches(batch_rows, columns=["row", "text", "label"]):
+                yield _rows(batch, schema)
+
+
+def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
+    return Rows(
+        row=table.column("row").to_pylist(),
+        text=table.column("text").to_pylist(),
+        label=schema.outcome.encode(table.column("label").to_pylist()),
+    )
+
+
+class ShardWriter:
+    """Writes tables one after the other into `part-00000.parquet` … of a folder, so many rows each."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, shard_rows: int) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._shard_rows = shard_rows
+        self._file: pq.ParquetWriter | None = None
+        self._shards = 0
+        self._room = 0
+        folder.mkdir(parents=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shards == 0:
+            self._next_shard()  # an empty split can still be read
+        self._close()
+
+    def write(self, table: pa.Table) -> None:
+        """Append a table, starting new shards as they fill."""
+        while table.num_rows:
+            if self._room == 0:
+                self._next_shard()
+            part = table.slice(0, self._room)
+            assert self._file is not None  # noqa: S101 - _next_shard opened it
+            self._file.write_table(part, row_group_size=ROW_GROUP_ROWS)
+            self._room -= part.num_rows
+            table = table.slice(part.num_rows)
+
+    def _next_shard(self) -> None:
+        self._close()
+        path = self._folder / f"part-{self._shards:05d}.parquet"
+        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._shards += 1
+        self._room = self._shard_rows
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,232 @@
+"""Parquet, CSV and JSONL, one file at a time: each becomes a stream of tables with the same string columns."""
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from potstill.errors import UserError
+
+SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
+BATCH_ROWS = 8192
+# A CSV row can't be longer than a block, and pyarrow reads some 32 blocks ahead: 1 MiB keeps memory low.
+CSV_BLOCK_BYTES = 1 << 20
+# Keys may be left out of single JSON lines, so a column exists when any of the first lines has it.
+JSON_LINES_FOR_COLUMNS = 1000
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Source columns that are read: the text, the label and, if rows are divided by one, the group."""
+
+    text: str
+    label: str
+    group: str | None = None
+
+    def sources(self) -> dict[str, str]:
+        """Our name of each column (`text`, `label`, `group`) → its name in the source."""
+        named = {"text": self.text, "label": self.label}
+        return named if self.group is None else named | {"group": self.group}
+
+
+def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    """Stream a file as tables of at most some thousand rows: `text`, `label` and, if asked, `group`, all strings.
+
+    Whole numbers and booleans become their digits or `true`/`false` in `label` and `group`. Nulls stay null.
+
+    Raises:
+        UserError: the file is empty, broken or not UTF-8, a column is missing or of the wrong type.
+    """
+    _refuse_empty(path)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path, columns)
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path, columns)
+    return _read_json_lines(path, columns)
+
+
+def _refuse_empty(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+    if size == 0:
+        raise UserError(f"{path}: the file is empty (0 bytes)")
+
+
+def _require(path: Path, names: Sequence[str], columns: Columns) -> None:
+    """Refuse a file without one of the columns, naming the nearest and those that exist."""
+    for ours, wanted in columns.sources().items():
+        found = names.count(wanted)
+        if found > 1:
+            raise UserError(f"{path}: column {wanted!r} appears {found} times; give each column its own name")
+        if found == 1:
+            continue
+        nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+            hint = "; values must be separated by commas"
+        raise UserError(f"{path}: no column {wanted!r} for the {ours}{hint} (columns: {', '.join(names[:30])})")
+
+
+def _short(error: BaseException) -> str:
+    """The first line of a library's message, cut to a readable length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]}…"
+
+
+# Parquet
+
+
+def _read_parquet(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    named = columns.sources()
+    try:
+        with pq.ParquetFile(path) as file:
+            _require(path, file.schema_arrow.names, columns)
+            for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(named.values())), use_threads=False):
+                yield pa.table(
+                    {ours: _strings(batch.column(theirs), ours, theirs, path) for ours, theirs in named.items()}
+                )
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: can't be read as Parquet (cut short or corrupt?): {_short(error)}") from error
+
+
+def _strings(array: pa.Array, ours: str, theirs: str, path: Path) -> pa.Array:
+    """A Parquet column as valid UTF-8 strings, if its type is one that `ours` may have."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_floating(kind) and ours != "text":
+        # pandas turns whole numbers into floats as soon as one is missing.
+        array = pc.if_else(pc.is_nan(array), None, array)
+        if not pc.all(pc.equal(pc.floor(array), array), min_count=0).as_py():
+            raise UserError(f"{path}: {ours} column {theirs!r} holds fractions; expected names or whole numbers")
+        return array.cast(pa.int64()).cast(pa.string())
+    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    countable = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if not (textual or pa.types.is_null(kind) or (countable and ours != "text")):
+        expected = "text" if ours == "text" else "text, whole numbers or booleans"
+        raise UserError(f"{path}: {ours} column {theirs!r} holds {kind}; expected {expected}")
+    array = array.cast(pa.string())
+    array.validate(full=True)
+    return array
+
+
+# CSV
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    named = columns.sources()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next((names for names in csv.reader(file) if names), [])
+        _require(path, header, columns)
+        reader = pyarrow.csv.open_csv(
+            path,
+            # One thread, so that errors name the row.
+            read_options=pyarrow.csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=sorted(set(named.values())),
+                column_types=dict.fromkeys(named.values(), pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+        with reader:
+            for batch in reader:
+                yield pa.table({ours: batch.column(theirs) for ours, theirs in named.items()})
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
+        problem = _short(error)
+        if "straddl" in problem:
+            problem = "a row is longer than 1 MiB; is a quotation mark left open?"
+        raise UserError(_bad_utf8(path) or f"{path}: not a valid CSV: {problem}") from error
+
+
+def _bad_utf8(path: Path) -> str | None:
+    """Where a file stops being UTF-8, in words; None when it is UTF-8 throughout."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                where = f"line {number} holds 0x{line[error.start]:02x} at byte {offset + error.start}"
+                return f"{path}: not UTF-8: {where}; save the file as UTF-8"
+            offset += len(line)
+    return None
+
+
+# JSONL
+
+
+def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    # Line by line, because pyarrow's reader refuses a label that is a number in one block and text in the next,
+    # and names no line when something is wrong.
+    named = columns.sources()
+    try:
+        seen: dict[str, None] = {}
+        for _, record in islice(_json_objects(path), JSON_LINES_FOR_COLUMNS):
+            seen |= dict.fromkeys(record)
+        if seen:
+            _require(path, list(seen), columns)
+        records = _json_objects(path)
+        while chunk := list(islice(records, BATCH_ROWS)):
+            yield pa.table(
+                {
+                    ours: pa.array(
+                        [_string(record.get(theirs), ours, f"{path}:{n}: {theirs}") for n, record in chunk], pa.string()
+                    )
+                    for ours, theirs in named.items()
+                }
+            )
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line's number, from 1, and its object; blank lines are skipped."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}:{number}: not UTF-8: 0x{line[error.start]:02x}; save the file as UTF-8"
+                ) from error
+            except json.JSONDecodeError as error:
+                hint = "; one object a line, not a list of them" if line.lstrip().startswith(b"[") else ""
+                raise UserError(f"{path}:{number}: not valid JSON: {error.msg} (column {error.colno}){hint}") from error
+            except (RecursionError, ValueError) as error:
+                raise UserError(f"{path}:{number}: not valid JSON: {_short(error)}") from error
+            if not isinstance(record, dict):
+                raise UserError(f"{path}:{number}: expected an object {{…}} a line, found a {type(record).__name__}")
+            yield number, record
+
+
+def _string(value: Any, ours: str, where: str) -> str | None:
+    """A JSON value as a string, if its type is one that `ours` may have."""
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise UserError(f"{where}: half of a surrogate pair, which is no text; mend or drop the line")
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if ours != "text":
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+            return str(int(value))
+    expected = "text" if ours == "text" else "text, a whole number or a boolean"
+    raise UserError(f"{where}: expected {expected}, found {json.dumps(value)[:80]}")

@@ -1,0 +1,114 @@
+"""Where the rows are: a file, a folder or a glob becomes one stream of batches, in the order of file names."""
+
+import glob
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from potstill.data.formats import SUFFIXES, Columns, read_tables
+from potstill.errors import UserError
+from potstill.recipe import Data, Task
+from potstill.store import resolve
+
+SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows that stand one after the other in a file.
+
+    Attributes:
+        file: path of the file.
+        first_row: number of the batch's first row within the file, from 1; a CSV's header is no row.
+        table: string columns `text`, `label` and, if rows are divided by one, `group`; nulls where the source has none.
+    """
+
+    file: str
+    first_row: int
+    table: pa.Table
+
+
+def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
+    """The source columns that a recipe reads.
+
+    Raises:
+        UserError: one column is to be text and label at once.
+    """
+    label = next(iter(tasks.values())).label
+    if label == data.text:
+        raise UserError(f"column {label!r} can't be both the text and the label; see data.text and tasks")
+    return Columns(text=data.text, label=label, group=data.split.by)
+
+
+def sources_of(data: Data) -> dict[str, str]:
+    """Where the rows come from: `source`, or `train`, `test` and perhaps `validation` → location."""
+    if data.source is not None:
+        return {SOURCE: data.source}
+    given = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {name: location for name, location in given.items() if location is not None}
+
+
+def find_files(location: str) -> list[Path]:
+    """The files behind a path, a folder (searched through) or a glob, in the order of their names.
+
+    In folders and globs, other kinds of files are passed over; in folders hidden ones (`.x`, `_x`) too.
+
+    Raises:
+        UserError: nothing is there, nothing of a kind that can be read, or it isn't a local path.
+    """
+    location = resolve(location)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location):
+        raise UserError(f"{location}: only local files, folders and globs are read; copy the data here first")
+    path = Path(location)
+    try:
+        if path.is_file():
+            if path.suffix.lower() not in SUFFIXES:
+                raise UserError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}")
+            return [path]
+        # Path.glob takes no absolute pattern.
+        matches = [path] if path.is_dir() else [Path(name) for name in glob.glob(location, recursive=True)]  # noqa: PTH207
+        if not matches:
+            raise UserError(f"{location}: no such file, folder or match (from {Path.cwd()})")
+        files = {file for match in matches for file in (_inside(match) if match.is_dir() else [match])}
+    except OSError as error:
+        raise UserError(f"{location}: can't be read: {error.strerror}") from error
+    readable = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+    if not readable:
+        raise UserError(f"{location}: holds no file ending in {', '.join(SUFFIXES)}")
+    return readable
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Files anywhere below a folder, without the hidden ones that writers of datasets leave."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    ]
+
+
+def stream_batches(location: str, columns: Columns) -> Iterator[Batch]:
+    """Stream all rows behind a location; memory holds one batch at a time.
+
+    Raises:
+        UserError: see `find_files` and `potstill.data.formats.read_tables`.
+    """
+    for path in find_files(location):
+        row = 1
+        for table in read_tables(path, columns):
+            yield Batch(str(path), row, table)
+            row += table.num_rows
+
+
+def check_source(data: Data, tasks: dict[str, Task]) -> None:
+    """A cheap look before any work: every location exists, and its first file opens and has the columns.
+
+    Raises:
+        UserError: what is wrong, in one line.
+    """
+    columns = columns_of(data, tasks)
+    for location in sources_of(data).values():
+        next(read_tables(find_files(location)[0], columns), None)

@@ -1,0 +1,258 @@
+"""Which rows are fit to learn from: each row set aside gets one reason, and data that can't be used is refused."""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from potstill.data.digest import KEY_BYTES, shuffle_order, text_key
+from potstill.data.formats import Columns
+from potstill.data.read import stream_batches
+from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
+from potstill.errors import UserError
+
+NO_LABEL = -1
+NAMES_SHOWN = 5
+
+
+class Reason(IntEnum):
+    """Why a row is set aside; the first that holds, in this order."""
+
+    KEPT = 0
+    EMPTY_TEXT = 1
+    EMPTY_LABEL = 2
+    EMPTY_GROUP = 3
+    DUPLICATE = 4  # same text, same label, further up
+    CONFLICTING_LABEL = 5  # same text, another label, further up
+    ALSO_IN_TEST = 6  # the text stands in the given test rows: training or validating on it would leak
+    ALSO_IN_VALIDATION = 7  # likewise, a training row in the given validation rows
+    GROUP_ALSO_IN_TEST = 8  # the row's group stands in the given test rows
+    GROUP_ALSO_IN_VALIDATION = 9  # likewise, a training row's group in the given validation rows
+    UNKNOWN_LABEL = 10  # a given validation or test row whose label no training row has
+
+    @property
+    def words(self) -> str:
+        """The reason as people read it."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All rows in compact columns: no text stays in memory, only 34 bytes a row (while judging, some 100 more).
+
+    Attributes:
+        key: `[rows, 2]`, equal for equal texts.
+        label: `[rows]`, index into `names`, NO_LABEL where the row has none.
+        group: `[rows]`, seeded digest of the row's group; the same for all when rows aren't divided by group.
+        role: `[rows]`, index into SPLITS of the files that the row came from; TRAIN when the division isn't given.
+        reason: `[rows]`, a Reason.
+        names: labels in alphabetical order.
+    """
+
+    key: npt.NDArray[np.uint64]
+    label: npt.NDArray[np.int64]
+    group: npt.NDArray[np.uint64]
+    role: npt.NDArray[np.uint8]
+    reason: npt.NDArray[np.uint8]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def kept(self) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` that aren't set aside."""
+        return np.equal(self.reason, Reason.KEPT)
+
+    def counts(self) -> dict[str, int]:
+        """Rows set aside for each reason, in words, the commonest first."""
+        found = Counter(int(code) for code in self.reason[~self.kept])
+        return {Reason(code).words: count for code, count in found.most_common()}
+
+
+def survey(locations: Mapping[int, str], columns: Columns, seed: int) -> Survey:
+    """Read all rows once, keeping digests and numbers only, and mark rows without text, label or group.
+
+    Args:
+        locations: where the rows of each role (index into SPLITS) are.
+        columns: which columns to read.
+        seed: makes the order of groups.
+
+    Raises:
+        UserError: a location can't be read or holds no rows, or no text holds a letter.
+    """
+    keys, labels, groups = bytearray(), array("q"), array("Q")
+    roles, reasons = array("B"), array("B")
+    index: dict[str, int] = {}
+    worded = False
+    for role, location in locations.items():
+        before = len(labels)
+        for batch in stream_batches(location, columns):
+            texts, names, group_names = (strip(batch.table, name) for name in ("text", "label", "group"))
+            worded = worded or any(sign.isalpha() for text in texts for sign in text)
+            for text, name in zip(texts, names, strict=True):
+                keys += text_key(text)
+                labels.append(index.setdefault(name, len(index)) if name else NO_LABEL)
+            groups.extend(shuffle_order(seed, map(str.encode, group_names)).tolist())
+            roles.extend([role] * len(texts))
+            reasons.extend(_blank(t, n, g, columns) for t, n, g in zip(texts, names, group_names, strict=True))
+        if len(labels) == before:
+            raise UserError(f"{location}: no rows, only column names")
+    result = Survey(
+        key=np.frombuffer(keys, dtype=np.uint64).reshape(-1, KEY_BYTES // 8),
+        label=_alphabetical(labels, index),
+        group=np.array(groups, dtype=np.uint64),
+        role=np.array(roles, dtype=np.uint8),
+        reason=np.array(reasons, dtype=np.uint8),
+        names=tuple(sorted(index)),
+    )
+    if not worded and np.any(result.reason != Reason.EMPTY_TEXT):
+        raise UserError(f"{locations[TRAIN]}: text column {columns.text!r} holds no words, only numbers or signs")
+    return result
+
+
+def strip(table: pa.Table, column: str) -> list[str]:
+    """A column's values without white space at their ends; empty for null, or where there is no such column."""
+    if column not in table.column_names:
+        return [""] * table.num_rows
+    return [(value or "").strip() for value in table[column].to_pylist()]
+
+
+def _blank(text: str, label: str, group: str, columns: Columns) -> Reason:
+    if not text:
+        return Reason.EMPTY_TEXT
+    if not label:
+        return Reason.EMPTY_LABEL
+    return Reason.EMPTY_GROUP if columns.group and not group else Reason.KEPT
+
+
+def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np.int64]:
+    """Renumber labels, first seen first, in alphabetical order: nothing may depend on the order of rows."""
+    place = np.empty(len(index) + 1, dtype=np.int64)
+    place[-1] = NO_LABEL  # where NO_LABEL, used as an index, points
+    for rank, name in enumerate(sorted(index)):
+        place[index[name]] = rank
+    renumbered: npt.NDArray[np.int64] = place[np.array(labels, dtype=np.int64)]
+    return renumbered
+
+
+def judge(rows: Survey, given: bool, by_group: bool) -> Survey:
+    """Mark duplicates, contradictions and leaks, so that what is kept can be learnt and measured honestly.
+
+    Of rows with one text the first is kept. Between given splits test comes before validation and validation before
+    training: the test rows stay whole, and what would leak into them is taken from the others.
+
+    Args:
+        rows: the survey.
+        given: the division comes with the files.
+        by_group: no group may stand in two splits.
+    """
+    reason = rows.reason.copy()
+    _mark_repeats(rows, reason)
+    if given and by_group:
+        for held, lower, why in (
+            (TEST, (TRAIN, VALIDATION), Reason.GROUP_ALSO_IN_TEST),
+            (VALIDATION, (TRAIN,), Reason.GROUP_ALSO_IN_VALIDATION),
+        ):
+            kept = reason == Reason.KEPT
+            held_groups = rows.group[kept & (rows.role == held)]
+            reason[kept & np.isin(rows.role, lower) & np.isin(rows.group, held_groups)] = why
+    if given:
+        kept = reason == Reason.KEPT
+        taught = np.unique(rows.label[kept & (rows.role == TRAIN)])
+        reason[kept & (rows.role != TRAIN) & ~np.isin(rows.label, taught)] = Reason.UNKNOWN_LABEL
+    return Survey(rows.key, rows.label, rows.group, rows.role, reason, rows.names)
+
+
+def _mark_repeats(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
+    """Give all but one of the rows with the same text their reason, in place."""
+    candidates = np.flatnonzero(reason == Reason.KEPT)
+    if not len(candidates):
+        return
+    key, role = rows.key[candidates], rows.role[candidates]
+    # Stable: rows with one text and one role stay in the order of the source.
+    order = np.lexsort((TEST - role, key[:, 1], key[:, 0]))
+    key, candidates = key[order], candidates[order]
+    first = np.concatenate([[True], (key[1:] != key[:-1]).any(axis=1)])
+    winner = candidates[first][np.cumsum(first) - 1]
+    loser, winner = candidates[~first], winner[~first]
+    same_label = rows.label[loser] == rows.label[winner]
+    why = np.where(same_label, Reason.DUPLICATE, Reason.CONFLICTING_LABEL)
+    leaks = rows.role[loser] != rows.role[winner]
+    leaked = np.where(rows.role[winner] == TEST, Reason.ALSO_IN_TEST, Reason.ALSO_IN_VALIDATION)
+    reason[loser] = np.where(leaks, leaked, why)
+
+
+def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]) -> None:
+    """Refuse data from which nothing can be learnt, whatever the division.
+
+    Args:
+        rows: the survey, judged.
+        columns: their names in the source.
+        locations: where the rows of each role came from, for messages.
+
+    Raises:
+        UserError: no rows are left (at one of the locations), there are fewer than two classes, or a class has one row.
+    """
+    reasons = ", ".join(f"{count:,} {why}" for why, count in rows.counts().items())
+    for role, location in locations.items():
+        if not np.any(rows.kept & (rows.role == role)):
+            raise UserError(f"{location}: all rows were rejected ({len(rows):,} rows read, of these {reasons})")
+    sizes = np.bincount(rows.label[rows.kept], minlength=len(rows.names))
+    classes = np.flatnonzero(sizes)
+    where = f"{locations[TRAIN]}: label column {columns.label!r}"
+    if len(classes) < 2:
+        raise UserError(f"{where} has one class, {rows.names[classes[0]]!r}; at least two are needed to learn from")
+    single = [rows.names[i] for i in np.flatnonzero(sizes == 1)]
+    if single:
+        note = f" (after setting aside {reasons})" if reasons else ""
+        raise UserError(
+            f"{where}: {_plural(len(single), 'class')} with one row only: {_listed(single)}{note}; "
+            "add rows or drop them, because one row can't be both learnt from and tested on"
+        )
+
+
+def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str) -> None:
+    """Refuse a division that leaves a split empty, or a class without a row to learn from.
+
+    Args:
+        rows: the survey, judged.
+        split: index into SPLITS of each kept row `[kept]`.
+        columns: their names in the source.
+        location: where the divided rows came from, for messages.
+
+    Raises:
+        UserError: names the split or the classes, and what to change.
+    """
+    groups = len(np.unique(rows.group[rows.kept]))
+    for which in (TRAIN, VALIDATION, TEST):
+        if np.any(split == which):
+            continue
+        if columns.group:
+            why = f"group column {columns.group!r} has {_plural(groups, 'group')}, which don't fill every split"
+            raise UserError(f"{location}: {why}: {SPLITS[which]} is left empty; choose another data.split.by")
+        raise UserError(f"{location}: {len(split):,} rows are too few: {SPLITS[which]} is left empty; add rows")
+    label = rows.label[rows.kept]
+    untaught = np.setdiff1d(label, label[split == TRAIN])
+    if len(untaught):
+        names = _listed([rows.names[i] for i in untaught])
+        raise UserError(
+            f"{location}: divided by {columns.group!r}, training has no row of {_plural(len(untaught), 'class')}: "
+            f"{names}; choose another data.split.seed or data.split.by"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name if len(name) <= 40 else f"{name[:40]}…") for name in names[:NAMES_SHOWN])
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _plural(count: int, word: str) -> str:
+    ending = "es" if word.endswith("s") else "s"
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}{ending}"

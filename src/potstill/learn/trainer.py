@@ -1,0 +1,205 @@
+"""One training loop for teachers, students and controls, on the transformers Trainer.
+
+Batches are padded to their longest row and grouped by length; the rate warms up, then decays linearly; after each
+epoch the validation score decides whether to stop, and the best epoch's weights are kept.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from potstill.learn.model import TaskModel, pad_batch
+from potstill.progress import Progress
+from potstill.recipe import Training
+
+# (logits [batch, outcomes], batch) -> one value an example [batch]
+Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Examples(Dataset[dict[str, Any]]):
+    """Rows ready for training: token ids, label indices and, for a student, the teacher's logits `[rows, outcomes]`."""
+
+    ids: Sequence[Sequence[int]]
+    labels: npt.NDArray[np.int64]
+    teacher: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {"input_ids": self.ids[index], "labels": self.labels[index]}
+        return row if self.teacher is None else row | {"teacher": self.teacher[index]}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training rows gave."""
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    validation_accuracy: float
+    validation_macro_f1: float
+
+
+def train(
+    make_model: Callable[[], TaskModel],
+    loss: Loss,
+    examples: Examples,
+    validation: Examples,
+    settings: Training,
+    *,
+    pad_token_id: int,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[TaskModel, list[Epoch]]:
+    """Train, and return the model with the weights of its best epoch, and what each epoch gave.
+
+    The model is made here, after the seed is set, so that its head's first weights are the recipe's too.
+
+    Args:
+        make_model: builds the untrained model.
+        loss: one value an example from the logits and the batch.
+        examples: rows to learn from.
+        validation: rows that decide when to stop and which epoch is kept, by macro-F1.
+        settings: the recipe's knobs.
+        pad_token_id: fills the short rows of a batch.
+        on_epoch: called after each epoch.
+    """
+    set_seed(settings.seed)
+    model = make_model()
+    if settings.freeze_embeddings:
+        freeze_embeddings(model.encoder)
+    history = _History(settings.epochs, on_epoch)
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+        trainer = _Trainer(
+            loss,
+            model=model,
+            args=_arguments(settings, len(examples), scratch),
+            train_dataset=examples,
+            eval_dataset=validation,
+            data_collator=lambda rows: _collate(rows, pad_token_id),
+            compute_metrics=_score,
+            callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return model.eval(), history.epochs
+
+
+def freeze_embeddings(encoder: nn.Module) -> None:
+    """Leave the token vectors as they are: most of a small encoder's weights, and of the optimizer's work."""
+    getattr(encoder, "get_input_embeddings")().weight.requires_grad_(False)  # noqa: B009 (nn.Module's stub lacks it)
+
+
+def _arguments(settings: Training, rows: int, scratch: str) -> TrainingArguments:
+    steps = -(-rows // settings.batch_size) * settings.epochs
+    return TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=64,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(steps * settings.warmup),
+        weight_decay=settings.weight_decay,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_f1",
+        greater_is_better=True,
+        logging_strategy="epoch",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        label_names=["labels"],
+        seed=settings.seed,
+        data_seed=settings.seed,
+        # Half precision is slower without the instruction set for it, so it is never assumed.
+        bf16=False,
+        fp16=False,
+    )
+
+
+def _collate(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
+    batch = pad_batch([row["input_ids"] for row in rows], pad_token_id)
+    batch["labels"] = torch.tensor([int(row["labels"]) for row in rows])
+    if "teacher" in rows[0]:
+        batch["teacher"] = torch.from_numpy(np.stack([row["teacher"] for row in rows]))
+    return batch
+
+
+def _score(prediction: Any) -> dict[str, float]:
+    labels, guesses = prediction.label_ids, prediction.predictions.argmax(axis=1)
+    macro = f1_score(labels, guesses, average="macro", labels=np.unique(labels), zero_division=0)
+    return {"accuracy": float((labels == guesses).mean()), "macro_f1": float(macro)}
+
+
+class _Trainer(Trainer):
+    """The transformers Trainer with our loss."""
+
+    def __init__(self, loss: Loss, **options: Any) -> None:
+        super().__init__(**options)
+        self._loss = loss
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Batch mean of the loss."""
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        loss = self._loss(logits, inputs).mean()
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+
+class _History(TrainerCallback):
+    """Collects the epochs and shows progress."""
+
+    def __init__(self, epochs: int, on_epoch: Callable[[Epoch], None]) -> None:
+        self.epochs: list[Epoch] = []
+        self._planned = epochs
+        self._on_epoch = on_epoch
+        self._loss = float("nan")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._progress = Progress(state.max_steps, "step")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._progress.at(state.global_step, f"epoch {int(state.epoch or 0) + 1}/{self._planned}")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        self._loss = logs.get("loss", self._loss)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        epoch = Epoch(
+            epoch=round(state.epoch),
+            loss=self._loss,
+            validation_loss=metrics["eval_loss"],
+            validation_accuracy=metrics["eval_accuracy"],
+            validation_macro_f1=metrics["eval_macro_f1"],
+        )
+        self.epochs.append(epoch)
+        self._on_epoch(epoch)
+        self._progress.say(
+            f"epoch {epoch.epoch}/{self._planned}: loss {epoch.loss:.3f}, validation macro-F1 "
+            f"{epoch.validation_macro_f1:.3f}, accuracy {epoch.validation_accuracy:.3f}"
+        )

@@ -1,0 +1,210 @@
+"""Run the pipeline on this machine by kfp's own local runner, follow it, and gather what it leaves.
+
+Steps speak in lines: `step │ text` is for people; `::potstill {json}` is an event. All else goes to `run.log` alone.
+"""
+
+import contextlib
+import datetime
+import io
+import json
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from kfp import dsl, local
+from kfp.local import cache, executor_input_utils
+from rich.console import Console
+from rich.status import Status
+
+from potstill import tracking
+from potstill.code import code_version
+from potstill.errors import UserError
+from potstill.pipelines import distill
+from potstill.progress import duration
+from potstill.recipe import Recipe
+from potstill.store import write_text
+
+EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z]+) │ (.*)$")
+# The exit handler closes the tracking run; it is no step of the work.
+EXIT_HANDLER = "close"
+# A thread that waits should not burn a core that a neighbour needs; results don't depend on it.
+CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class RunFailedError(Exception):
+    """A step failed for a reason that is not the user's input."""
+
+
+@dataclass
+class StepState:
+    """How far one step is."""
+
+    status: str = "running"
+    cached: bool = False
+    wall_s: float = 0.0
+
+
+@dataclass
+class Follower(io.TextIOBase):
+    """Takes the runner's output line by line: shows what is for people, keeps the rest in the log."""
+
+    log: TextIO
+    console: Console
+    steps: dict[str, StepState] = field(default_factory=dict)
+    error: str | None = None
+    status: Status | None = None
+    _rest: str = ""
+
+    def write(self, text: str) -> int:
+        """Take some output; whole lines are dealt with."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self.log.write(line + "\n")
+            if event := EVENT.match(line):
+                self._happened(json.loads(event[1]))
+            elif spoken := SPOKEN.match(line):
+                self._said(spoken[1], spoken[2])
+        self.log.flush()
+        return len(text)
+
+    def reused(self, step: str) -> None:
+        """The cache had this step's result."""
+        self.steps[step] = StepState("succeeded", cached=True)
+        self.console.print(f"[bold]{step:<9}[/] unchanged, reused", highlight=False)
+
+    def _happened(self, event: dict[str, Any]) -> None:
+        step = event["step"]
+        if event["event"] == "start":
+            self.steps[step] = StepState()
+            self._show(f"{step} …")
+        elif event["event"] == "end":
+            self.steps[step] = StepState("succeeded", wall_s=event["wall_s"])
+            if step != EXIT_HANDLER:
+                self.console.print(f"[bold]{step:<9}[/] [green]done[/] in {duration(event['wall_s'])}", highlight=False)
+        else:
+            self.steps[step].status = "failed"
+            self.error = event.get("message")
+
+    def _said(self, step: str, line: str) -> None:
+        if line.startswith("…") and self.status:
+            self._show(f"{step} {line}")
+        else:
+            self.console.print(f"[bold]{step:<9}[/] {line}", highlight=False, markup=True, soft_wrap=True)
+
+    def _show(self, line: str) -> None:
+        if self.status:
+            self.status.update(line)
+
+
+class DigestCache(cache.LocalCache):
+    """kfp's local cache, which knows an artifact by its content instead of its place.
+
+    Ingest always runs, into a new folder each time; equal rows must still find the results made from them.
+    """
+
+    def __init__(self, cache_root: str, follower: Follower) -> None:
+        super().__init__(cache_root)
+        self._follower = follower
+        self._asked: dict[str, str] = {}
+
+    @staticmethod
+    def _serialize_value_for_key(value: Any) -> Any:
+        if isinstance(value, dsl.Artifact) and "digest" in value.metadata:
+            return {"schema_title": value.schema_title, "digest": value.metadata["digest"]}
+        return cache.LocalCache._serialize_value_for_key(value)
+
+    def compute_key(self, component_name: str, *arguments: Any, **options: Any) -> str:
+        """The key, remembered with the step that asked for it."""
+        key: str = super().compute_key(component_name, *arguments, **options)
+        self._asked[key] = component_name.removeprefix("comp-")
+        return key
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Cached outputs, announced to the follower."""
+        found: dict[str, Any] | None = super().get(key)
+        if found is not None:
+            self._follower.reused(self._asked[key])
+        return found
+
+
+def run(recipe: Recipe, root: Path, console: Console) -> Path:
+    """Run a recipe's pipeline and return the run's folder, which holds `summary.json`, `report.html` and `run.log`.
+
+    Raises:
+        UserError: bad input, as the step that found it says.
+        RunFailedError: any other failure, with the place of the log.
+    """
+    started = time.monotonic()
+    folder = _new_folder(root, recipe.name)
+    tracking.prepare(recipe.name, root / "mlflow-artifacts")
+    with (folder / "run.log").open("w", encoding="utf-8") as log, _status(console) as status:
+        follower = Follower(log, console, status=status)
+        try:
+            _execute(recipe, folder, follower)
+        except RuntimeError as error:
+            if follower.error:
+                raise UserError(follower.error) from error
+            failed = [name for name, state in follower.steps.items() if state.status != "succeeded"]
+            raise RunFailedError(f"{', '.join(failed) or 'the pipeline'} failed; see {folder / 'run.log'}") from error
+        finally:
+            if EXIT_HANDLER not in follower.steps:
+                tracking.close(recipe.name, "CANCELLED")
+    _conclude(folder, follower.steps, time.monotonic() - started)
+    _point_latest(root, folder)
+    return folder
+
+
+def _new_folder(root: Path, name: str) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H-%M-%S-%f")
+    folder = (root / f"{name}-{stamp}").absolute()
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--root {root}: can't write there: {error.strerror}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def _status(console: Console) -> Iterator[Status | None]:
+    """A line that redraws itself on a terminal; nothing in a log."""
+    if not console.is_terminal:
+        yield None
+        return
+    with console.status("starting …") as status:
+        yield status
+
+
+def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
+    root = folder.parent
+    os.environ.update(CHILD_ENVIRONMENT | {tracking.RUN_ID_VARIABLE: folder.name})
+    # kfp names a run's folder by itself, at the moment of the call; we need to know it before.
+    executor_input_utils.get_local_pipeline_resource_name = lambda _: folder.name
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True)
+    cache_root = str(root / "cache")
+    cache._cache_singleton, cache._cache_singleton_root = DigestCache(cache_root, follower), cache_root
+    local.config.LocalExecutionConfig.instance.cache_root = cache_root
+    with contextlib.redirect_stdout(follower), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        distill.build(recipe)(code_version=code_version())
+
+
+def _conclude(folder: Path, steps: dict[str, StepState], wall_s: float) -> None:
+    """Complete the summary with times, and lay it and the report where a person looks."""
+    registered = folder / "register"
+    summary = json.loads((registered / "summary").read_text(encoding="utf-8"))
+    summary["wall_s"] = round(wall_s, 1)
+    summary["steps"] = {name: asdict(state) for name, state in steps.items() if name != EXIT_HANDLER}
+    report = (registered / "report").read_text(encoding="utf-8")
+    write_text(folder / "report.html", report)
+    write_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
+
+
+def _point_latest(root: Path, folder: Path) -> None:
+    draft = root / f".latest-{os.getpid()}"
+    draft.symlink_to(folder.name)
+    draft.replace(root / "latest")

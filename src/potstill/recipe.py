@@ -1,0 +1,314 @@
+"""The recipe: every knob with its type, unit, bounds, default and one line of why.
+
+A recipe is one YAML file. It is read whole and checked before any work; each step then gets its own section.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from potstill.errors import UserError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _exact_number(value: Any) -> Any:
+    """YAML 1.1 reads `5e-5` as text; take it for the number that it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+LearningRate = Annotated[float, BeforeValidator(_exact_number), Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values don't change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Split(Section):
+    """How rows are divided when no test files are given."""
+
+    by: str | None = Field(None, description="Column whose values never cross the split; none: stratified by label.")
+    test: Share = Field(0.2, gt=0, description="Share of rows (or groups) that only evaluate sees.")
+    validation: Share = Field(0.1, gt=0, description="Share of rows (or groups) for early stopping.")
+    seed: Seed = Field(7, description="Seed of the division.")
+
+    @model_validator(mode="after")
+    def _leaves_rows_for_training(self) -> Self:
+        if self.test + self.validation >= 1:
+            raise ValueError(f"test + validation = {self.test + self.validation:g} leaves nothing to train on")
+        return self
+
+
+class Data(Section):
+    """Where the rows are. Paths are relative to the current folder; each may be a file, a folder or a glob."""
+
+    source: str | None = Field(None, description="All rows in one source, divided by `split`.")
+    train: str | None = Field(None, description="Training rows, when the division is given.")
+    validation: str | None = Field(None, description="Validation rows; none: cut from the training rows by `split`.")
+    test: str | None = Field(None, description="Test rows, when the division is given.")
+    text: str = Field("text", min_length=1, description="Column with the text.")
+    split: Split = Split()
+    shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
+
+    @model_validator(mode="after")
+    def _names_rows_once(self) -> Self:
+        if self.source is not None:
+            if self.train is not None or self.validation is not None or self.test is not None:
+                raise ValueError("give either source, or train and test, not both")
+        elif self.train is None or self.test is None:
+            raise ValueError("give source, or both train and test")
+        return self
+
+
+class Task(Section):
+    """What is predicted."""
+
+    kind: Literal["classification"] = Field("classification", description="How outcomes are encoded and judged.")
+    label: str = Field("label", min_length=1, description="Column with the label.")
+
+
+class Training(Section):
+    """What teach and distill share."""
+
+    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training rows, at most.")
+    learning_rate: LearningRate = Field(5e-5, description="Peak of the schedule.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
+    warmup: Share = Field(0.1, description="Share of steps over which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay, on weight matrices.")
+    patience: int = Field(2, ge=1, le=1000, description="Epochs without a better validation score before stopping.")
+    freeze_embeddings: bool = Field(False, description="Keep token vectors as they are: faster, for small data.")
+    seed: Seed = Field(7, description="Seed of the head, the order of rows and dropout.")
+
+
+class Teacher(Training):
+    """The large model."""
+
+    encoder: str = Field(min_length=1, description="A hub name, a folder, or `package:NAME/path` in a Python package.")
+    max_tokens: int = Field(64, ge=4, le=8192, description="Longer texts are cut; cost is linear in tokens.")
+    pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one text vector.")
+
+
+class Student(Section):
+    """The small model."""
+
+    layers: int = Field(3, ge=1, le=96, description="How many of the teacher's layers, evenly spread.")
+    keep: list[Annotated[int, Field(ge=0, le=95)]] | None = Field(
+        None, min_length=1, description="Which of the teacher's layers (0 is the first), instead of how many."
+    )
+
+    @model_validator(mode="after")
+    def _kept_layers_ascend(self) -> Self:
+        if self.keep is not None and sorted(set(self.keep)) != self.keep:
+            raise ValueError(f"keep: {self.keep} must ascend without repeats")
+        return self
+
+    @property
+    def chosen(self) -> int | list[int]:
+        """How many layers, or which ones."""
+        return self.layers if self.keep is None else self.keep
+
+
+class Distill(Training):
+    """How the student learns."""
+
+    epochs: int = Field(6, ge=1, le=1000, description="Passes over the training rows, at most.")
+    learning_rate: LearningRate = Field(1e-4, description="Peak of the schedule.")
+    temperature: float = Field(
+        2.0, gt=0, le=100, description="Softens both distributions; higher shows more of the teacher's doubts."
+    )
+    alpha: float = Field(0.75, ge=0, le=1, description="Weight of the teacher's view; 0 learns from labels alone.")
+
+
+class Compress(Section):
+    """How the student becomes a file."""
+
+    quantize: Literal["int8"] = Field("int8", description="Precision of the smaller file.")
+    parity_atol: float = Field(
+        1e-3, gt=0, le=1, description="Largest allowed difference of a logit, ONNX against PyTorch."
+    )
+    parity_rows: int = Field(64, ge=1, le=10_000, description="Real rows on which ONNX is compared with PyTorch.")
+
+
+class Evaluate(Section):
+    """How everything is measured."""
+
+    resamples: int = Field(2000, ge=100, le=100_000, description="Bootstrap resamples of the test rows.")
+    latency_rows: int = Field(200, ge=10, le=10_000, description="Test rows timed one at a time, after a warm-up.")
+    seed: Seed = Field(7, description="Seed of the resamples.")
+
+
+class Budget(Section):
+    """The contract: what the int8 student must keep to be registered."""
+
+    retention: float = Field(0.97, gt=0, le=1, description="Macro-F1 of the int8 student over the teacher's, at least.")
+    agreement: float = Field(0.8, ge=0, le=1, description="Share of test rows with the teacher's answer, at least.")
+    flips: float = Field(0.03, ge=0, le=1, description="Share of test rows whose answer int8 changes, at most.")
+    latency_p95_ms: float = Field(
+        20.0, gt=0, le=60_000, description="95th percentile at batch 1 on one thread, at most."
+    )
+    size_mb: float = Field(50.0, gt=0, le=100_000, description="Model file and tokenizer, in 10^6 bytes, at most.")
+
+
+class Register(Section):
+    """Where the model goes."""
+
+    model: str = Field(min_length=1, pattern=r"^[^/:@%\"']+$", description="Name in the registry.")
+    promote: Literal["if-better", "never"] = Field(
+        "if-better", description="Whether a better version becomes champion."
+    )
+
+
+class Recipe(Section):
+    """One shop task, whole."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=60, description="Lower-case name of the pipeline."
+    )
+    data: Data
+    tasks: dict[str, Task] = Field(min_length=1, max_length=1, description="The task and its label column.")
+    teacher: Teacher
+    student: Student = Student()
+    distill: Distill = Distill()
+    compress: Compress = Compress()
+    evaluate: Evaluate = Evaluate()
+    budget: Budget = Budget()
+    register_: Register = Field(alias="register")
+
+    @property
+    def task(self) -> Task:
+        """The one task of this recipe."""
+        return next(iter(self.tasks.values()))
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: `section.key=value` strings that replace values of the file; the value is read as YAML.
+
+    Raises:
+        UserError: the file can't be read, is no YAML mapping, or a setting is unknown or out of bounds;
+            the message names the line (or the override) and the nearest valid name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: can't read the recipe: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the recipe is not UTF-8 (byte {error.start})") from error
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is a mapping of sections (name, data, tasks, teacher, …)")
+    places = {key: f"{path}:{line}" for key, line in _lines(tree).items()}
+    for override in overrides:
+        key = _apply(values, override)
+        places[key] = f"--set {key}"
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, places, str(path), Recipe)) from error
+
+
+def section(kind: type[S], name: str, values: Mapping[str, Any]) -> S:
+    """A section from plain values, as a pipeline's form gives them.
+
+    Raises:
+        UserError: a setting is unknown or out of bounds.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(_explain(error, {}, name, kind)) from error
+
+
+def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
+    """Line of each dotted key in the file, counted from 1."""
+    lines: dict[str, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            lines[name] = key.start_mark.line + 1
+            lines |= _lines(value, f"{name}.")
+    return lines
+
+
+def _apply(values: dict[str, Any], override: str) -> str:
+    """Set one `section.key=value` in place and return its dotted key."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: write it as section.key=value, as in --set distill.temperature=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {key}: {text!r} is not a YAML value") from error
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {key}: {section} is a value, not a section")
+    values[last] = value
+    return key
+
+
+def _explain(error: ValidationError, places: dict[str, str], origin: str, kind: type[BaseModel]) -> str:
+    """One line for the first thing that is wrong."""
+    problem = error.errors()[0]
+    # Branches of a union put their type's name into the location; a recipe's keys are never written like that.
+    location = [str(part) for part in problem["loc"] if not re.search(r"[\[(]|^(int|float|str)$", str(part))]
+    key = ".".join(location)
+    where = next(
+        (places[k] for k in (".".join(location[:n]) for n in range(len(location), 0, -1)) if k in places), origin
+    )
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, _known_keys(kind), n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return f"{where}: {key}: no such setting{hint}"
+    if problem["type"] == "missing":
+        return f"{where}: {key}: missing; {_description(kind, location)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    return f"{where}: {key or 'recipe'}: {message[0].lower()}{message[1:]}{found}"
+
+
+def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key that a recipe may hold."""
+    keys = []
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        keys.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{key}.")
+    return keys
+
+
+def _description(kind: type[BaseModel], location: list[str]) -> str:
+    """The one line of why of a setting, or a plain word for a missing section."""
+    section: Any = kind
+    for name in location:
+        fields = {field.alias or key: field for key, field in section.model_fields.items()}
+        if name not in fields:
+            break
+        if fields[name].description:
+            return f"expected: {fields[name].description}"
+        section = fields[name].annotation
+    return "a recipe needs it"

@@ -1,0 +1,155 @@
+"""Ingest: labelled rows in, a clean, divided dataset with a digest out."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from potstill import store
+from potstill.data.dataset import REJECTED_FILE, REJECTED_SCHEMA, Schema, ShardWriter, write_schema
+from potstill.data.digest import DatasetDigest, row_digest, shuffle_order
+from potstill.data.formats import Columns
+from potstill.data.read import SOURCE, Batch, columns_of, sources_of, stream_batches
+from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label
+from potstill.data.validate import Reason, Survey, judge, refuse_division, refuse_unusable, strip, survey
+from potstill.errors import UserError
+from potstill.outcomes import Classification
+from potstill.recipe import Data, Task
+
+REJECTED = 255  # in place of a split
+
+
+def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float]:
+    """Read, validate, divide and write the rows; the source is read twice, so that no text stays in memory.
+
+    Args:
+        data: where the rows are and how they are divided.
+        tasks: the one task and its label column.
+        dataset: folder to write: train, validation and test as Parquet shards, `schema.json`, `rejected.parquet`.
+
+    Returns:
+        Number of rows read, rejected and in each split, and of outcomes.
+
+    Raises:
+        UserError: the rows can't be read, nothing can be learnt from them, or the folder can't be written.
+    """
+    columns = columns_of(data, tasks)
+    with store.writing(dataset) as draft:
+        locations = {_role(name): location for name, location in sources_of(data).items()}
+        found = survey(locations, columns, data.split.seed)
+        rows = judge(found, given=data.source is None, by_group=columns.group is not None)
+        refuse_unusable(rows, columns, locations)
+        split = divide(rows, data, columns)
+        outcomes = Classification.from_labels(rows.names[i] for i in np.unique(rows.label[rows.kept]))
+        digest = _write(draft, data, columns, rows, split, outcomes)
+        counts = {name: int(np.sum(split == which)) for which, name in enumerate(SPLITS)}
+        ((task_name, task),) = tasks.items()
+        write_schema(
+            draft,
+            Schema(task_name, task.kind, outcomes.names, columns.text, columns.label, counts, rows.counts(), digest),
+        )
+    _report(rows, counts, outcomes)
+    return {
+        "rows_read": float(len(rows)),
+        "rows_rejected": float(np.sum(~rows.kept)),
+        **{f"rows_{name}": float(count) for name, count in counts.items()},
+        "outcomes": float(len(outcomes)),
+    }
+
+
+def _role(name: str) -> int:
+    return TRAIN if name == SOURCE else SPLITS.index(name)
+
+
+def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
+    """The split of each row `[rows]`: index into SPLITS, or REJECTED.
+
+    Given splits are taken as they are; validation, when it isn't given, is cut from the training rows.
+
+    Raises:
+        UserError: a split is left empty, or training without a class.
+    """
+    split = np.where(rows.kept, rows.role, REJECTED).astype(np.uint8)
+    if data.source is not None or data.validation is None:
+        pool = split == TRAIN
+        test = data.split.test if data.source is not None else 0.0
+        if columns.group:
+            split[pool] = split_by_group(rows.group[pool], data.split.validation, test)
+        else:
+            keys = [key.tobytes() for key in rows.key[pool]]
+            order = shuffle_order(data.split.seed, keys)
+            split[pool] = split_by_label(rows.label[pool], order, data.split.validation, test)
+    refuse_division(rows, split[rows.kept], columns, next(iter(sources_of(data).values())))
+    return split
+
+
+def _write(draft: Path, data: Data, columns: Columns, rows: Survey, split: Splits, outcomes: Classification) -> str:
+    """Second pass: write each row to its place; returns the dataset digest."""
+    digest = DatasetDigest(SPLITS)
+    fields = [pa.field(name, pa.string(), nullable=False) for name in ("row", *columns.sources())]
+    start = 0
+    with ExitStack() as stack:
+        shards = [stack.enter_context(ShardWriter(draft / name, pa.schema(fields), data.shard_rows)) for name in SPLITS]
+        rejected = stack.enter_context(pq.ParquetWriter(draft / REJECTED_FILE, REJECTED_SCHEMA, compression="zstd"))
+        for batch in _again(data, columns, len(rows)):
+            here = slice(start, start + batch.table.num_rows)
+            start = here.stop
+            for which, name in enumerate(SPLITS):
+                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields)
+                digest.add(name, table["row"].to_pylist())
+                shards[which].write(table)
+            if not rows.kept[here].all():
+                rejected.write_table(_set_aside(batch, rows.reason[here]))
+    return digest.hexdigest(outcomes.names)
+
+
+def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
+    """All batches in the order of the first pass.
+
+    Raises:
+        UserError: there are more or fewer rows than the first time.
+    """
+    seen = 0
+    for location in sources_of(data).values():
+        for batch in stream_batches(location, columns):
+            seen += batch.table.num_rows
+            if seen > expected:
+                break
+            yield batch
+    if seen != expected:
+        raise UserError("data: the files changed while they were read; run again when they are at rest")
+
+
+def _clean(table: pa.Table, fields: list[pa.Field]) -> pa.Table:
+    """Rows as they are stored: ends stripped, with their digests."""
+    columns = {field.name: strip(table, field.name) for field in fields}
+    columns["row"] = [row_digest(text, label) for text, label in zip(columns["text"], columns["label"], strict=True)]
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def _set_aside(batch: Batch, reason: npt.NDArray[np.uint8]) -> pa.Table:
+    """The rejected rows of a batch, as the source has them, with file, row and reason."""
+    where = np.flatnonzero(reason)
+    chosen = batch.table.take(pa.array(where))
+    return pa.table(
+        {
+            "file": [batch.file] * len(where),
+            "row": where + batch.first_row,
+            "reason": [Reason(code).words for code in reason[where]],
+            "text": chosen["text"],
+            "label": chosen["label"],
+        },
+        schema=REJECTED_SCHEMA,
+    )
+
+
+def _report(rows: Survey, counts: dict[str, int], outcomes: Classification) -> None:
+    aside = ", ".join(f"{count:,} {why}" for why, count in rows.counts().items())
+    if aside:
+        print(f"rejected {np.sum(~rows.kept):,} of {len(rows):,} rows: {aside} (see {REJECTED_FILE})")
+    division = ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
+    print(f"{np.sum(rows.kept):,} rows: {division}; {len(outcomes)} outcomes")

@@ -1,0 +1,74 @@
+"""Folders as artifacts: written whole or not at all, known by their content, found by name."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from potstill.errors import UserError
+
+PACKAGE_SCHEME = "package:"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` that takes its name when the block ends well.
+
+    After an error nothing half-written stays. An earlier `folder` is replaced.
+
+    Raises:
+        UserError: the place can't be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"{folder}: can't write there: {error.strerror}") from error
+    try:
+        yield draft
+        draft.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename: readers see the old text or the new one."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, in order of name: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def resolve(location: str) -> str:
+    """Turn `package:NAME/path` into the folder inside that installed Python package; leave anything else as it is.
+
+    Raises:
+        UserError: the package is not installed, or holds no such path.
+    """
+    if not location.startswith(PACKAGE_SCHEME):
+        return location
+    name, _, inner = location.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{location}: the Python package {name!r} is not installed")
+    path = Path(spec.submodule_search_locations[0], inner)
+    if not path.exists():
+        raise UserError(f"{location}: the package {name!r} holds no {inner!r}")
+    return str(path)

@@ -1,0 +1,73 @@
+"""What is written to a dataset folder is what is read from it."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from potstill.data.dataset import Schema, ShardWriter, read_rows, read_schema, stream_rows, write_schema
+from potstill.errors import UserError
+
+SCHEMA = Schema(
+    task="intent",
+    kind="classification",
+    outcomes=("café", "tea"),
+    text="question",
+    label="intent",
+    rows={"train": 7, "validation": 0, "test": 0},
+    rejected={"duplicate": 1},
+    digest="0" * 64,
+)
+FIELDS = pa.schema([("row", pa.string()), ("text", pa.string()), ("label", pa.string())])
+
+
+def table(numbers):
+    labels = ["tea" if i % 2 else "café" for i in numbers]
+    return pa.table({"row": [f"r{i}" for i in numbers], "text": [f"t{i}" for i in numbers], "label": labels}, FIELDS)
+
+
+def test_schema_survives_the_round_trip(tmp_path):
+    write_schema(tmp_path, SCHEMA)
+
+    assert read_schema(tmp_path) == SCHEMA
+    assert read_schema(tmp_path).outcome.names == ("café", "tea")
+
+
+def test_a_folder_without_a_schema_is_no_dataset(tmp_path):
+    for content in (None, "{", "[]", '{"task": "x"}'):
+        if content is not None:
+            (tmp_path / "schema.json").write_text(content)
+        with pytest.raises(UserError, match=r"not a dataset: schema\.json is missing or broken"):
+            read_schema(tmp_path)
+
+
+def test_tables_of_any_size_fill_shards_of_the_asked_size(tmp_path):
+    write_schema(tmp_path, SCHEMA)
+    with ShardWriter(tmp_path / "train", FIELDS, shard_rows=3) as shards:
+        for numbers in ([0], [1, 2, 3, 4, 5], [], [6]):
+            shards.write(table(numbers))
+
+    sizes = [pq.read_metadata(path).num_rows for path in sorted((tmp_path / "train").iterdir())]
+    assert sizes == [3, 3, 1]
+    rows = read_rows(tmp_path, "train", SCHEMA)
+    assert rows.row == ["r0", "r1", "r2", "r3", "r4", "r5", "r6"]
+    assert rows.text[6] == "t6"
+    assert rows.label.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert len(rows) == 7
+
+
+def test_streamed_rows_are_the_rows_in_small_batches(tmp_path):
+    write_schema(tmp_path, SCHEMA)
+    with ShardWriter(tmp_path / "train", FIELDS, shard_rows=5) as shards:
+        shards.write(table(range(7)))
+
+    batches = list(stream_rows(tmp_path, "train", batch_rows=2))
+
+    assert [len(batch) for batch in batches] == [2, 2, 1, 2]
+    assert [row for batch in batches for row in batch.row] == read_rows(tmp_path, "train", SCHEMA).row
+
+
+def test_a_split_without_rows_can_be_read(tmp_path):
+    with ShardWriter(tmp_path / "validation", FIELDS, shard_rows=5):
+        pass
+
+    assert len(read_rows(tmp_path, "validation", SCHEMA)) == 0

@@ -1,0 +1,158 @@
+"""Each row that is set aside has one reason, and data that teaches nothing is refused."""
+
+import numpy as np
+import pytest
+
+from potstill.data.formats import Columns
+from potstill.data.split import TEST, TRAIN, VALIDATION
+from potstill.data.validate import Reason, judge, refuse_division, refuse_unusable, survey
+from potstill.errors import UserError
+
+COLUMNS = Columns("text", "label")
+GROUPED = Columns("text", "label", "shop")
+
+
+def csv(path, rows, header="text,label"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return str(path)
+
+
+def reasons(found):
+    return [Reason(code).words for code in found.reason]
+
+
+def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tmp_path):
+    source = csv(tmp_path / "rows.csv", ["good,a", '" \t\u00a0\u3000",a', "x,", ",", "x,  ", "fine,b"])
+
+    found = survey({TRAIN: source}, COLUMNS, seed=7)
+
+    assert reasons(found) == ["kept", "empty text", "empty label", "empty text", "empty label", "kept"]
+    assert found.counts() == {"empty text": 2, "empty label": 2}
+    assert found.names == ("a", "b")
+
+
+def test_rows_without_a_group_are_marked_when_rows_are_divided_by_it(tmp_path):
+    source = csv(tmp_path / "rows.csv", ["good,a,s1", "other,b,"], "text,label,shop")
+
+    assert reasons(survey({TRAIN: source}, GROUPED, seed=7)) == ["kept", "empty group"]
+    assert reasons(survey({TRAIN: source}, COLUMNS, seed=7)) == ["kept", "kept"]
+
+
+def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
+    source = csv(
+        tmp_path / "rows.csv", ["Late again,a", "late again,a", "Late  again ,a", "Late again,b", "Late again,a"]
+    )
+
+    found = judge(survey({TRAIN: source}, COLUMNS, seed=7), given=False, by_group=False)
+
+    # Case makes another text; white space doesn't.
+    assert reasons(found) == ["kept", "kept", "duplicate", "conflicting label", "duplicate"]
+
+
+def test_given_test_rows_stay_whole_and_what_would_leak_is_taken_from_the_others(tmp_path):
+    locations = {
+        TRAIN: csv(tmp_path / "train.csv", ["one,a", "two,b", "three,a", "four,b"]),
+        VALIDATION: csv(tmp_path / "validation.csv", ["two,b", "three,b", "five,a"]),
+        TEST: csv(tmp_path / "test.csv", ["one,a", "three,a", "six,b", "six,b"]),
+    }
+
+    found = judge(survey(locations, COLUMNS, seed=7), given=True, by_group=False)
+
+    assert reasons(found)[:4] == ["also in test", "also in validation", "also in test", "kept"]
+    # With every row of class a gone from training, a can't be learnt.
+    assert reasons(found)[4:7] == ["kept", "also in test", "unknown label"]
+    assert reasons(found)[7:] == ["unknown label", "unknown label", "kept", "duplicate"]
+
+
+def test_given_rows_with_a_label_that_training_lacks_are_marked(tmp_path):
+    locations = {
+        TRAIN: csv(tmp_path / "train.csv", ["one,cancel_order", "two,track_order"]),
+        TEST: csv(tmp_path / "test.csv", ["three,cancle_order", "four,track_order"]),
+    }
+
+    found = judge(survey(locations, COLUMNS, seed=7), given=True, by_group=False)
+
+    assert reasons(found) == ["kept", "kept", "unknown label", "kept"]
+
+
+def test_groups_of_given_test_rows_are_taken_from_training(tmp_path):
+    locations = {
+        TRAIN: csv(tmp_path / "train.csv", ["one,a,s1", "two,a,s2", "three,b,s3"], "text,label,shop"),
+        TEST: csv(tmp_path / "test.csv", ["four,a,s2", "five,b,s4"], "text,label,shop"),
+    }
+
+    found = judge(survey(locations, GROUPED, seed=7), given=True, by_group=True)
+
+    assert reasons(found) == ["kept", "group also in test", "kept", "kept", "kept"]
+
+
+def refusal(tmp_path, rows):
+    source = csv(tmp_path / "rows.csv", rows)
+    with pytest.raises(UserError) as caught:
+        refuse_unusable(
+            judge(survey({TRAIN: source}, COLUMNS, seed=7), given=False, by_group=False), COLUMNS, {TRAIN: source}
+        )
+    assert str(caught.value).startswith(source)
+    return str(caught.value)
+
+
+def test_a_file_with_column_names_only_is_refused(tmp_path):
+    assert refusal(tmp_path, []).endswith("no rows, only column names")
+
+
+def test_texts_without_a_letter_are_refused(tmp_path):
+    assert "text column 'text' holds no words" in refusal(tmp_path, ["1,a", "2.5,b", "--,b"])
+
+
+def test_chinese_and_cyrillic_are_words(tmp_path):
+    for text in ("很好", "хорошо"):
+        assert len(survey({TRAIN: csv(tmp_path / "rows.csv", [f"{text},a"])}, COLUMNS, seed=7)) == 1
+
+
+def test_all_rows_rejected_is_refused_with_the_reasons(tmp_path):
+    assert "all rows were rejected (3 rows read, of these 2 empty text, 1 empty label)" in refusal(
+        tmp_path, [",a", ",b", "x,"]
+    )
+
+
+def test_a_label_column_with_one_class_is_refused(tmp_path):
+    assert "label column 'label' has one class, 'a'" in refusal(tmp_path, ["x,a", "y,a"])
+
+
+def test_classes_with_one_row_are_named(tmp_path):
+    rows = ["x,a", "y,a", *(f"word {i},c{i}" for i in range(7))]
+
+    message = refusal(tmp_path, rows)
+
+    assert "7 classes with one row only: 'c0', 'c1', 'c2', 'c3', 'c4' and 2 more; add rows or drop them" in message
+
+
+def test_a_class_whose_second_row_is_a_duplicate_says_so(tmp_path):
+    message = refusal(tmp_path, ["x,a", "y,a", "z,b", "z,b"])
+
+    assert "1 class with one row only: 'b' (after setting aside 1 duplicate)" in message
+
+
+def division_refusal(tmp_path, columns, rows, split):
+    source = csv(tmp_path / "rows.csv", rows, "text,label,shop")
+    with pytest.raises(UserError) as caught:
+        refuse_division(survey({TRAIN: source}, columns, seed=7), np.array(split, dtype=np.uint8), columns, source)
+    return str(caught.value)
+
+
+def test_an_empty_split_names_the_group_column(tmp_path):
+    message = division_refusal(tmp_path, GROUPED, ["x,a,s1", "y,b,s2"], [TRAIN, TEST])
+
+    assert "group column 'shop' has 2 groups, which don't fill every split: validation is left empty" in message
+
+
+def test_an_empty_split_of_few_rows_asks_for_more(tmp_path):
+    message = division_refusal(tmp_path, COLUMNS, ["x,a,s1", "y,a,s2"], [TRAIN, TEST])
+
+    assert "2 rows are too few: validation is left empty; add rows" in message
+
+
+def test_a_class_that_groups_keep_from_training_is_named(tmp_path):
+    message = division_refusal(tmp_path, GROUPED, ["x,a,s1", "y,b,s2", "z,a,s3"], [TRAIN, TEST, VALIDATION])
+
+    assert "divided by 'shop', training has no row of 1 class: 'b'; choose another data.split.seed" in message

@@ -1,0 +1,72 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from potstill.errors import UserError
+from potstill.learn.model import Head, TaskModel, load_encoder, load_model, pad_batch, pool, predict_logits, save_model
+
+HEAD = Head("sentiment", ("negative", "positive"), "mean", 16)
+
+
+def test_mean_pooling_leaves_padding_out():
+    tokens = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])
+    assert pool(tokens, torch.tensor([[1, 1, 0]]), "mean").tolist() == [[2.0, 3.0]]
+
+
+def test_cls_pooling_takes_the_first_token():
+    tokens = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    assert pool(tokens, torch.tensor([[1, 1]]), "cls").tolist() == [[1.0, 2.0]]
+
+
+def test_padding_fills_on_the_right_and_is_masked():
+    batch = pad_batch([[5, 6], [7, 8, 9]], pad_token_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 0], [7, 8, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
+def test_logits_come_in_the_order_given_and_do_not_depend_on_their_neighbours(encoder: Path):
+    model = TaskModel(load_encoder(str(encoder))[0], HEAD).eval()
+    ids = [[2, 9, 3], [2, 5, 6, 7, 8, 9, 3], [2, 12, 13, 3]]
+    together = predict_logits(model, ids, 0, batch_size=2)
+    alone = torch.cat([predict_logits(model, [row], 0) for row in ids])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+def test_a_saved_model_answers_the_same_after_loading(encoder: Path, tmp_path: Path):
+    source, tokenizer = load_encoder(str(encoder))
+    model = TaskModel(source, HEAD).eval()
+    save_model(model, tokenizer, tmp_path)
+    loaded, _ = load_model(tmp_path)
+    ids = [[2, 9, 10, 3]]
+    assert torch.equal(predict_logits(loaded, ids, 0), predict_logits(model, ids, 0))
+    assert loaded.head == HEAD
+
+
+def test_plain_transformers_loads_a_saved_model(encoder: Path, tmp_path: Path):
+    source, tokenizer = load_encoder(str(encoder))
+    save_model(TaskModel(source, HEAD), tokenizer, tmp_path)
+    assert AutoModel.from_pretrained(tmp_path).config.num_hidden_layers == 4
+    assert AutoTokenizer.from_pretrained(tmp_path)("the lamp")["input_ids"] == tokenizer("the lamp")["input_ids"]
+    assert not list(tmp_path.glob("*.bin"))
+    assert not list(tmp_path.glob("*.p*t*"))
+
+
+def test_torn_weights_are_refused_in_one_line(encoder: Path, tmp_path: Path):
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="can't be loaded") as caught:
+        load_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_architecture_is_refused(encoder: Path, tmp_path: Path):
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"model_type": "no-such-model"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="can't be loaded"):
+        load_encoder(str(tmp_path))

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from potstill.learn.model import Head, TaskModel, encode_texts, load_encoder, predict_logits
+from potstill.learn.student import hard_loss
+from potstill.learn.trainer import Epoch, Examples, train
+from potstill.recipe import Training
+from tests.conftest import reviews
+
+HEAD = Head("sentiment", ("negative", "positive"), "mean", 16)
+
+
+def tiny(encoder: Path, rows: int = 160, **knobs: object) -> tuple[TaskModel, list[Epoch]]:
+    made = reviews(rows)
+    labels = np.array([HEAD.outcomes.index(label) for label in made["sentiment"]])
+    tokenizer = load_encoder(str(encoder))[1]
+    ids = encode_texts(tokenizer, made["text"], 16)
+    cut = rows * 3 // 4
+    settings = Training.model_validate({"epochs": 4, "learning_rate": 5e-3, "batch_size": 16} | knobs)
+    return train(
+        lambda: TaskModel(load_encoder(str(encoder))[0], HEAD),
+        hard_loss,
+        Examples(ids[:cut], labels[:cut]),
+        Examples(ids[cut:], labels[cut:]),
+        settings,
+        pad_token_id=0,
+        on_epoch=lambda _: None,
+    )
+
+
+def weights(model: TaskModel) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_model_learns_what_the_words_tell(encoder: Path):
+    _, epochs = tiny(encoder)
+    assert epochs[-1].validation_accuracy > 0.95
+    assert epochs[-1].loss < epochs[0].loss
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_gives_others(encoder: Path):
+    first, again, other = (weights(tiny(encoder, epochs=1, seed=seed)[0]) for seed in (7, 7, 8))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best_epoch(encoder: Path):
+    model, epochs = tiny(encoder, epochs=30, patience=1)
+    scores = [epoch.validation_macro_f1 for epoch in epochs]
+    assert len(epochs) < 30
+    assert max(scores) > scores[-1] or scores[-1] == scores[-2]
+    made = reviews(160)
+    ids = encode_texts(load_encoder(str(encoder))[1], made["text"], 16)[120:]
+    labels = np.array([HEAD.outcomes.index(label) for label in made["sentiment"]])[120:]
+    accuracy = (predict_logits(model, ids, 0).numpy().argmax(1) == labels).mean()
+    assert accuracy == epochs[int(np.argmax(scores))].validation_accuracy
+
+
+def test_frozen_embeddings_stay_as_they_are(encoder: Path):
+    model, _ = tiny(encoder, epochs=1, freeze_embeddings=True)
+    before = load_encoder(str(encoder))[0].state_dict()["embeddings.word_embeddings.weight"]
+    assert torch.equal(model.state_dict()["encoder.embeddings.word_embeddings.weight"], before)

@@ -1,0 +1,77 @@
+"""The KFP packages that are kept in the repository."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import components
+
+from potstill.pipelines.package import compile_package
+from potstill.recipe import load_recipe
+
+RECIPES = sorted(Path("recipes").glob("*.yaml"))
+COMPILED = Path("pipelines/compiled")
+
+
+def spec(path: Path) -> dict[str, Any]:
+    return next(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_kept_package_is_what_the_recipe_compiles_to(recipe: Path, tmp_path: Path):
+    compile_package(load_recipe(recipe), tmp_path / "fresh.yaml")
+    kept = COMPILED / f"{recipe.stem}.yaml"
+    assert kept.is_file(), f"{kept} is missing: run make compile"
+    assert (tmp_path / "fresh.yaml").read_bytes() == kept.read_bytes(), f"{kept} is stale: run make compile"
+
+
+def test_no_package_is_kept_without_its_recipe():
+    assert {path.stem for path in COMPILED.glob("*.yaml")} == {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_kfps_own_loader_reads_the_package(recipe: Path):
+    loaded = components.load_component_from_file(str(COMPILED / f"{recipe.stem}.yaml"))
+    assert loaded.name == recipe.stem
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_no_command_installs_anything_and_every_image_is_named(recipe: Path):
+    executors = spec(COMPILED / f"{recipe.stem}.yaml")["deploymentSpec"]["executors"]
+    assert len(executors) == 10
+    for executor in executors.values():
+        container = executor["container"]
+        words = " ".join(container["command"] + container.get("args", []))
+        assert not any(word in words for word in ("pip install", "ensurepip", "apt-get", "curl ", "uv "))
+        assert container["image"].startswith("potstill-")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_parameters_are_typed_described_and_default_to_the_recipe(recipe: Path):
+    settings = load_recipe(recipe)
+    parameters = spec(COMPILED / f"{recipe.stem}.yaml")["root"]["inputDefinitions"]["parameters"]
+    assert all(parameter["description"] for parameter in parameters.values())
+    expected = {
+        "encoder": ("STRING", settings.teacher.encoder),
+        "temperature": ("NUMBER_DOUBLE", settings.distill.temperature),
+        "alpha": ("NUMBER_DOUBLE", settings.distill.alpha),
+        "epochs": ("NUMBER_INTEGER", settings.distill.epochs),
+        "layers": ("NUMBER_INTEGER", settings.student.layers),
+        "promote": ("STRING", settings.register_.promote),
+        "model": ("STRING", settings.register_.model),
+    }
+    found = {name: (parameters[name]["parameterType"], parameters[name]["defaultValue"]) for name in expected}
+    assert found == expected
+
+
+def test_only_the_three_steps_that_look_at_the_world_are_never_cached():
+    tasks = spec(COMPILED / "review-sentiment.yaml")["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    never = {name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
+    assert never == {"ingest", "champion", "register"}
+
+
+def test_the_exit_handler_runs_whatever_happened():
+    root = spec(COMPILED / "review-sentiment.yaml")["root"]["dag"]["tasks"]
+    assert root["close"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert root["close"]["dependentTasks"] == ["exit-handler-1"]

@@ -1,0 +1,47 @@
+"""One tiny run of the line, made once: each step's output is the next one's input."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from potstill.data.dataset import read_schema
+from potstill.recipe import Compress, Data, Distill, Split, Student, Task, Teacher
+from potstill.steps.compress import Origin, compress
+from potstill.steps.control import control
+from potstill.steps.distill import distill
+from potstill.steps.extract import extract
+from potstill.steps.ingest import ingest
+from potstill.steps.teach import teach
+from potstill.store import folder_digest
+
+QUICK = {"learning_rate": 1e-2, "batch_size": 16, "epochs": 6}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where each step wrote."""
+
+    root: Path
+    settings: Teacher
+
+    def __getattr__(self, name: str) -> Path:
+        return self.root / name
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file: Path) -> Line:
+    """A dataset, teacher, signals, student, control and edge model of the tiny shop."""
+    settings = Teacher.model_validate({"encoder": str(encoder), "max_tokens": 16, **QUICK})
+    made = Line(tmp_path_factory.mktemp("line"), settings)
+    data = Data(source=str(reviews_file), split=Split(by="product"))
+    ingest(data, {"sentiment": Task(label="sentiment")}, made.dataset)
+    digest = read_schema(made.dataset).digest
+    teach(made.dataset, settings, made.teacher)
+    extract(made.dataset, made.teacher, made.signals, dataset_digest=digest, teacher_digest="t", shard_rows=50)
+    form, knobs = Student(layers=2), Distill.model_validate(QUICK)
+    distill(made.dataset, made.teacher, made.signals, form, knobs, made.student)
+    control(made.dataset, settings, form, knobs, made.control)
+    origin = Origin("tiny", digest, "t", folder_digest(made.student))
+    compress(made.dataset, made.student, Compress(), origin, made.edge)
+    return made

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+
+from potstill.errors import UserError
+from potstill.recipe import Distill, Recipe, load_recipe, section
+
+GOOD = """\
+name: review-sentiment
+data:
+  source: reviews.csv
+  split: {by: product, test: 0.25}
+tasks:
+  sentiment: {kind: classification, label: sentiment}
+teacher:
+  encoder: some/encoder
+  learning_rate: 5e-5
+distill:
+  temperature: 3.0
+register: {model: review-sentiment}
+"""
+
+
+def load(tmp_path: Path, text: str = GOOD, *overrides: str) -> Recipe:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return load_recipe(path, overrides)
+
+
+def refusal(tmp_path: Path, text: str = GOOD, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text, *overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(f"{tmp_path}/", "")
+
+
+def test_values_of_the_file_are_read_and_the_rest_has_defaults(tmp_path: Path):
+    recipe = load(tmp_path)
+    assert (recipe.distill.temperature, recipe.data.split.by, recipe.data.split.test) == (3.0, "product", 0.25)
+    assert (recipe.distill.alpha, recipe.student.layers) == (0.75, 3)
+
+
+def test_a_learning_rate_in_plain_scientific_notation_is_a_number(tmp_path: Path):
+    assert load(tmp_path).teacher.learning_rate == 5e-5
+
+
+def test_an_override_replaces_a_value_and_may_add_a_section(tmp_path: Path):
+    recipe = load(tmp_path, GOOD, "distill.temperature=1.5", "student.layers=2", "compress.parity_rows=8")
+    assert (recipe.distill.temperature, recipe.student.layers, recipe.compress.parity_rows) == (1.5, 2, 8)
+
+
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_name(tmp_path: Path):
+    text = GOOD.replace("  temperature: 3.0", "  temprature: 3.0")
+    assert refusal(tmp_path, text) == (
+        "recipe.yaml:11: distill.temprature: no such setting; did you mean distill.temperature?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "replaced", "expected"),
+    [
+        (
+            "temperature: 3.0",
+            "temperature: 0",
+            "recipe.yaml:11: distill.temperature: input should be greater than 0 (found 0)",
+        ),
+        ("temperature: 3.0", "temperature: .inf", "recipe.yaml:11: distill.temperature"),
+        ("temperature: 3.0", "temperature: hot", "recipe.yaml:11: distill.temperature: input should be a valid number"),
+        ("temperature: 3.0", "alpha: 1.5", "recipe.yaml:11: distill.alpha: input should be less than or equal to 1"),
+        ("test: 0.25", "test: 0.95", "recipe.yaml:4: data.split: test + validation = 1.05 leaves nothing to train on"),
+        ("  encoder: some/encoder\n", "", "recipe.yaml:7: teacher.encoder: missing; expected: A hub name, a folder"),
+        ("  source: reviews.csv\n", "", "recipe.yaml:2: data: give source, or both train and test"),
+        (
+            "kind: classification",
+            "kind: clasification",
+            "recipe.yaml:6: tasks.sentiment.kind: input should be 'classification'",
+        ),
+        ("name: review-sentiment", "name: Review Sentiment", "recipe.yaml:1: name: string should match pattern"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_line(tmp_path: Path, found: str, replaced: str, expected: str):
+    assert refusal(tmp_path, GOOD.replace(found, replaced)).startswith(expected)
+
+
+def test_a_missing_section_is_named(tmp_path: Path):
+    assert "register: missing" in refusal(tmp_path, GOOD.replace("register: {model: review-sentiment}\n", ""))
+
+
+def test_a_bad_override_is_named_as_such(tmp_path: Path):
+    assert refusal(tmp_path, GOOD, "distill.temprature=2").startswith("--set distill.temprature: ")
+    assert refusal(tmp_path, GOOD, "distill.alpha=7").startswith("--set distill.alpha: ")
+    assert "write it as section.key=value" in refusal(tmp_path, GOOD, "temperature")
+    assert "name is a value, not a section" in refusal(tmp_path, GOOD, "name.x=1")
+
+
+def test_text_that_is_no_yaml_is_refused_with_its_line(tmp_path: Path):
+    assert refusal(tmp_path, "name: [a, b\ndata: 1\n").startswith("recipe.yaml:2: not valid YAML")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_recipe_that_is_no_mapping_is_refused(tmp_path: Path, text: str):
+    assert "a recipe is a mapping of sections" in refusal(tmp_path, text)
+
+
+def test_a_missing_or_unreadable_recipe_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="can't read the recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_recipe(tmp_path / "latin.yaml")
+
+
+def test_kept_layers_must_ascend(tmp_path: Path):
+    assert load(tmp_path, GOOD, "student.keep=[0, 2]").student.chosen == [0, 2]
+    assert "must ascend" in refusal(tmp_path, GOOD, "student.keep=[2, 0]")
+
+
+def test_a_section_from_a_form_takes_whole_floats_for_integers_and_names_what_is_wrong():
+    assert section(Distill, "distill", {"epochs": 3.0}).epochs == 3
+    with pytest.raises(UserError, match=r"distill: temprature: no such setting; did you mean temperature\?"):
+        section(Distill, "distill", {"temprature": 1})
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_named_like_their_file(path: Path):
+    assert load_recipe(path).name == path.stem

@@ -82,6 +82,7 @@ def build(recipe: Recipe) -> BaseComponent:
             budget_settings: The other settings of the budget section, as JSON.
             code_version: Version and digest of the code; image means what the image carries.
         """
+        known: dict[str, Any] = {"recipe_name": recipe.name, "code_version": code_version}
         closed = close(recipe_name=recipe.name).set_display_name("Close the run")
         with dsl.ExitHandler(closed):
             rows = ingest(
@@ -90,14 +91,14 @@ def build(recipe: Recipe) -> BaseComponent:
                 test=data_test,
                 settings=data_settings,
                 tasks=_plain(recipe.tasks),
-                code_version=code_version,
+                **known,
             )
             # The rows may have changed without a change of any argument.
             rows.set_caching_options(False).set_display_name("Read and check the rows")
             dataset: dict[str, Any] = {
                 "dataset": rows.outputs["dataset"],
                 "dataset_digest": rows.outputs["Output"],
-                "code_version": code_version,
+                **known,
             }
             large = teach(
                 **dataset,
@@ -127,11 +128,10 @@ def build(recipe: Recipe) -> BaseComponent:
                 **dataset,
                 **student,
                 teacher_digest=large.outputs["Output"],
-                recipe_name=recipe.name,
                 settings=compress_settings,
             ).set_display_name("Compress to ONNX int8")
             edge = {"edge": file.outputs["edge"], "edge_digest": file.outputs["Output"]}
-            rival = champion(model=model, edge_digest=file.outputs["Output"], code_version=code_version)
+            rival = champion(model=model, edge_digest=file.outputs["Output"], **known)
             # A promotion or a rollback moves the champion without a change of any argument.
             rival.set_caching_options(False).set_display_name("Find the champion to beat")
             judged = evaluate(
@@ -144,7 +144,6 @@ def build(recipe: Recipe) -> BaseComponent:
                 control_digest=alone.outputs["Output"],
                 model=model,
                 champion=rival.output,
-                recipe_name=recipe.name,
                 retention=retention,
                 latency_p95_ms=latency_p95_ms,
                 size_mb=size_mb,
@@ -158,8 +157,7 @@ def build(recipe: Recipe) -> BaseComponent:
                 model=model,
                 promote=promote,
                 champion=rival.output,
-                recipe_name=recipe.name,
-                code_version=code_version,
+                **known,
             )
             registered.set_caching_options(False).set_display_name("Register")
         for task in (closed, rows, large, table, small, alone, file, rival, judged, registered):

@@ -19,4 +19,6 @@ def compile_package(recipe: Recipe, target: Path) -> None:
     # kfp's own heading prints JSON defaults in an order that changes from one process to the next.
     body = "".join(line for line in lines if not line.startswith("#"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, f"# The pipeline of the recipe {recipe.name}, as potstill compile writes it. Not for editing.\n{body}")
+    write_text(
+        target, f"# The pipeline of the recipe {recipe.name}, as potstill compile writes it. Not for editing.\n{body}"
+    )

@@ -25,7 +25,7 @@ def compress(
         student: What distill wrote.
         student_digest: Its digest.
         teacher_digest: Digest of its teacher, for the card.
-        recipe_name: Name of the recipe, for the card.
+        recipe_name: Name of the recipe.
         settings: The recipe's compress section.
         code_version: Version and digest of the code.
         edge: The folders float and int8, each with model, tokenizer and card.
@@ -40,8 +40,9 @@ def compress(
     from potstill.steps.compress import compress as run
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "student_digest": student_digest}
-    with tracking.step("compress", settings, {"code_version": code_version, **digests}) as log:
+    with tracking.step("compress", recipe_name, {"code_version": code_version, **digests}) as log:
         section = recipe.section(recipe.Compress, "compress", settings)
+        log.params(section.model_dump(mode="json"))
         origin = Origin(recipe=recipe_name, **digests)
         log.metrics(run(Path(dataset.path), Path(student.path), section, origin, Path(edge.path)))
         digest = store.folder_digest(Path(edge.path) / "int8")

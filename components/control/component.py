@@ -16,6 +16,7 @@ def control(
     teacher: dict,
     form: dict,
     settings: dict,
+    recipe_name: str,
     code_version: str,
     student: dsl.Output[dsl.Model],
 ) -> str:
@@ -31,6 +32,7 @@ def control(
         teacher: Pooling and longest text, from the recipe's teacher section.
         form: The other settings of the recipe's student section.
         settings: The other settings of the recipe's distill section.
+        recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: A Hugging Face folder and its head.
 
@@ -43,11 +45,11 @@ def control(
     from potstill.steps.control import control as run
 
     knobs = {"alpha": 0.0, "epochs": epochs, "learning_rate": learning_rate}
-    parameters = {"encoder": encoder, **teacher, "layers": layers, **form, **settings, **knobs}
-    with tracking.step("control", parameters, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
+    with tracking.step("control", recipe_name, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
         shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
         start = recipe.section(recipe.Teacher, "teacher", {**teacher, "encoder": encoder})
+        log.params({"encoder": encoder} | shape.model_dump(mode="json") | section.model_dump(mode="json"))
         log.metrics(run(Path(dataset.path), start, shape, section, Path(student.path), log.epoch))
         digest = store.folder_digest(Path(student.path))
         log.tags({"control_digest": digest})

@@ -20,6 +20,7 @@ def distill(
     learning_rate: float,
     form: dict,
     settings: dict,
+    recipe_name: str,
     code_version: str,
     student: dsl.Output[dsl.Model],
 ) -> str:
@@ -39,6 +40,7 @@ def distill(
         learning_rate: Peak of the schedule.
         form: The other settings of the recipe's student section.
         settings: The other settings of the recipe's distill section.
+        recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: A Hugging Face folder and its head.
 
@@ -52,10 +54,10 @@ def distill(
 
     knobs = {"temperature": temperature, "alpha": alpha, "epochs": epochs, "learning_rate": learning_rate}
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "signals_digest": signals_digest}
-    parameters = {"layers": layers, **form, **settings, **knobs}
-    with tracking.step("distill", parameters, {"code_version": code_version, **digests}) as log:
+    with tracking.step("distill", recipe_name, {"code_version": code_version, **digests}) as log:
         shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
+        log.params(shape.model_dump(mode="json") | section.model_dump(mode="json"))
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
         log.metrics(run(*folders, shape, section, Path(student.path), log.epoch))
         digest = store.folder_digest(Path(student.path))

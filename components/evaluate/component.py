@@ -67,10 +67,9 @@ def evaluate(
     import tempfile
     from pathlib import Path
 
+    from potstill import recipe, registry, store, tracking
     from potstill.steps.evaluate import Inputs
     from potstill.steps.evaluate import evaluate as run
-
-    from potstill import recipe, registry, store, tracking
 
     limits = {"retention": retention, "latency_p95_ms": latency_p95_ms, "size_mb": size_mb}
     digests = {
@@ -81,16 +80,18 @@ def evaluate(
         "student_digest": student_digest,
         "edge_digest": edge_digest,
     }
-    parameters = {"champion": champion, **settings, **budget, **limits}
     with (
-        tracking.step("evaluate", parameters, {"code_version": code_version, **digests}) as log,
+        tracking.step("evaluate", recipe_name, {"code_version": code_version, **digests}) as log,
         tempfile.TemporaryDirectory() as scratch,
     ):
         rules = recipe.section(recipe.Budget, "budget", {**budget, **limits})
         section = recipe.section(recipe.Evaluate, "evaluate", settings)
         rival = None if champion == "none" else registry.download_edge(model, champion, Path(scratch))
-        folders = [Path(artifact.path) for artifact in (dataset, signals, teacher, control, edge)]
-        found = run(Inputs(*folders, champion=rival), rules, section, recipe_name, digests, Path(evaluation.path))
+        paths = {"dataset": dataset, "signals": signals, "teacher": teacher, "control": control, "student": student}
+        folders = {name: Path(artifact.path) for name, artifact in {**paths, "edge": edge}.items()}
+        log.params({"champion": champion} | rules.model_dump() | section.model_dump())
+        names = {"recipe": recipe_name, "model": model, **digests}
+        found = run(Inputs(**folders, champion=rival), rules, section, names, champion, Path(evaluation.path))
         log.metrics(found)
         for name, value in found.items():
             metrics.log_metric(name, value)

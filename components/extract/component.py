@@ -11,6 +11,7 @@ def extract(
     dataset_digest: str,
     teacher: dsl.Input[dsl.Model],
     teacher_digest: str,
+    recipe_name: str,
     code_version: str,
     signals: dsl.Output[dsl.Artifact],
 ) -> str:
@@ -21,6 +22,7 @@ def extract(
         dataset_digest: Its digest.
         teacher: What teach wrote.
         teacher_digest: Its digest.
+        recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         signals: Logits by row digest, as Parquet, with a manifest.
 
@@ -33,7 +35,7 @@ def extract(
     from potstill.steps.extract import extract as run
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
-    with tracking.step("extract", {}, {"code_version": code_version, **digests}) as log:
+    with tracking.step("extract", recipe_name, {"code_version": code_version, **digests}) as log:
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
         log.metrics(run(*folders, dataset_digest=dataset_digest, teacher_digest=teacher_digest))
         digest = store.folder_digest(Path(signals.path))

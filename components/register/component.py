@@ -39,21 +39,27 @@ def register(
     """
     from pathlib import Path
 
-    from potstill.steps.register import decide, read_evaluation, write_outcome
-
     from potstill import recipe, registry, tracking
+    from potstill.steps.register import decide, read_evaluation, told, write_outcome
 
     settings = {"model": model, "promote": promote}
     tags = {"code_version": code_version, "edge_digest": edge_digest, "evaluation_digest": evaluation_digest}
-    with tracking.step("register", {**settings, "champion": champion}, tags) as log:
+    with tracking.step("register", recipe_name, tags) as log:
         section = recipe.section(recipe.Register, "register", settings)
         found = read_evaluation(Path(evaluation.path))
-        decision = decide(found.verdict, section.promote)
-        lineage = {**found.lineage, **tags, "recipe": recipe_name, "judged_against": champion}
+        alias = decide(found.verdict, section.promote)
+        log.params({**settings, "champion": champion})
         registered = registry.register_edge(
-            model, Path(edge.path) / "int8", run_id=log.run_id, tags=lineage, alias=decision.alias
+            model,
+            Path(edge.path) / "int8",
+            run_id=log.run_id,
+            tags={**found.lineage, **tags, **log.lineage, "recipe": recipe_name, "macro_f1": f"{found.macro_f1:.4f}"},
+            alias=alias,
+            judged_against=champion,
+            why=f"{promote}, by the pipeline run {log.lineage['kfp.run_id']}",
         )
-        write_outcome(found, registered.version, registered.alias, Path(summary.path), Path(report.path))
-        log.conclude(found.verdict, found.metrics, registered.version, registered.alias, Path(report.path))
-        summary.metadata["mlflow_run_id"] = log.run_id
+        print(told(found.verdict, model, registered.version, registered.alias))
+        complete = write_outcome(found, registered.version, registered.alias, Path(summary.path), Path(report.path))
+        log.conclude(complete["verdict"], found.metrics)
+        log.report(Path(report.path), "report.html")
     return registered.version or "none"

@@ -13,6 +13,7 @@ def teach(
     epochs: int,
     learning_rate: float,
     settings: dict,
+    recipe_name: str,
     code_version: str,
     teacher: dsl.Output[dsl.Model],
 ) -> str:
@@ -25,6 +26,7 @@ def teach(
         epochs: Passes over the training rows, at most.
         learning_rate: Peak of the schedule.
         settings: The other settings of the recipe's teacher section.
+        recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         teacher: A Hugging Face folder and its head.
 
@@ -37,8 +39,9 @@ def teach(
     from potstill.steps.teach import teach as run
 
     values = {**settings, "encoder": encoder, "epochs": epochs, "learning_rate": learning_rate}
-    with tracking.step("teach", values, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
+    with tracking.step("teach", recipe_name, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
         section = recipe.section(recipe.Teacher, "teacher", values)
+        log.params(section.model_dump(mode="json"))
         log.metrics(run(Path(dataset.path), section, Path(teacher.path), log.epoch))
         digest = store.folder_digest(Path(teacher.path))
         log.tags({"teacher_digest": digest})

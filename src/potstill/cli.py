@@ -17,6 +17,7 @@ from potstill.recipe import load_recipe
 
 EXIT_BAD_INPUT = 2
 BATCH_LINES = 64
+LOG_WIDTH = 120
 
 
 class Commands(click.Group):
@@ -84,10 +85,9 @@ def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     loaded = load_recipe(recipe, overrides)
     check_source(loaded.data, loaded.tasks)
     check_encoder(loaded.teacher.encoder)
-    _track(root)
-    console = Console(highlight=False)
+    console = _console()
     try:
-        folder = local.run(loaded, root, console)
+        folder = local.run(loaded, root, console, _track(root))
     except local.RunFailedError as error:
         raise click.ClickException(str(error)) from error
     _show(console, folder, root, loaded.register_.model)
@@ -206,14 +206,22 @@ def rollback(model: str, reason: str, root: Path) -> None:
     click.echo(f"{model}: champion is again version {move.to} (was {move.before})")
 
 
-def _track(root: Path) -> None:
-    """Let MLflow use the root's own database, unless the environment names a server."""
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--root {root}: can't write there: {error.strerror}") from error
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root.absolute() / 'mlflow.db'}"
+def _track(root: Path) -> Path | None:
+    """Let MLflow use the root's own database, unless the environment names a server; return where its files go."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return None
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--root {root}: can't write there: {error.strerror}") from error
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root.absolute() / 'mlflow.db'}"
+    return root / "mlflow-artifacts"
+
+
+def _console() -> Console:
+    """A console that keeps to this terminal, or to this log, while the run's output is followed."""
+    width = None if sys.stdout.isatty() else LOG_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False)
 
 
 def _show(console: Console, folder: Path, root: Path, model: str) -> None:

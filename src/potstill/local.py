@@ -56,7 +56,8 @@ class Follower(io.TextIOBase):
     log: TextIO
     console: Console
     steps: dict[str, StepState] = field(default_factory=dict)
-    error: str | None = None
+    error: str = ""
+    expected: bool = False
     status: Status | None = None
     _rest: str = ""
 
@@ -88,7 +89,7 @@ class Follower(io.TextIOBase):
                 self.console.print(f"[bold]{step:<9}[/] [green]done[/] in {duration(event['wall_s'])}", highlight=False)
         else:
             self.steps[step].status = "failed"
-            self.error = event.get("message")
+            self.error, self.expected = f"{step}: {event['message']}", event["expected"]
 
     def _said(self, step: str, line: str) -> None:
         if line.startswith("…") and self.status:
@@ -132,8 +133,14 @@ class DigestCache(cache.LocalCache):
         return found
 
 
-def run(recipe: Recipe, root: Path, console: Console) -> Path:
+def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None) -> Path:
     """Run a recipe's pipeline and return the run's folder, which holds `summary.json`, `report.html` and `run.log`.
+
+    Args:
+        recipe: what to run.
+        root: where runs and the cache lie.
+        console: for progress.
+        artifacts: where a new MLflow experiment keeps its files; none: where its server puts them.
 
     Raises:
         UserError: bad input, as the step that found it says.
@@ -141,16 +148,16 @@ def run(recipe: Recipe, root: Path, console: Console) -> Path:
     """
     started = time.monotonic()
     folder = _new_folder(root, recipe.name)
-    tracking.prepare(recipe.name, root / "mlflow-artifacts")
+    os.environ.update(CHILD_ENVIRONMENT | {tracking.RUN_ID_VARIABLE: folder.name})
+    tracking.open_run(recipe.name, recipe.model_dump(mode="json", by_alias=True), artifacts)
     with (folder / "run.log").open("w", encoding="utf-8") as log, _status(console) as status:
         follower = Follower(log, console, status=status)
         try:
             _execute(recipe, folder, follower)
         except RuntimeError as error:
-            if follower.error:
+            if follower.expected:
                 raise UserError(follower.error) from error
-            failed = [name for name, state in follower.steps.items() if state.status != "succeeded"]
-            raise RunFailedError(f"{', '.join(failed) or 'the pipeline'} failed; see {folder / 'run.log'}") from error
+            raise RunFailedError(f"{follower.error or 'the pipeline failed'}; see {folder / 'run.log'}") from error
         finally:
             if EXIT_HANDLER not in follower.steps:
                 tracking.close(recipe.name, "CANCELLED")
@@ -181,7 +188,6 @@ def _status(console: Console) -> Iterator[Status | None]:
 
 def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
     root = folder.parent
-    os.environ.update(CHILD_ENVIRONMENT | {tracking.RUN_ID_VARIABLE: folder.name})
     # kfp names a run's folder by itself, at the moment of the call; we need to know it before.
     executor_input_utils.get_local_pipeline_resource_name = lambda _: folder.name
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True)

@@ -39,8 +39,8 @@ def test_the_graph_answers_like_pytorch_at_any_batch_size_and_length(model: Task
 
 def test_parity_reports_what_it_compared(model: TaskModel, exported: Path):
     parity = check_parity(model, exported, IDS, 0, atol=1e-3)
-    assert (parity.rows, parity.argmax_agreement) == (3, 1.0)
-    assert 0 <= parity.max_difference < 1e-3
+    assert (parity.parity_rows, parity.parity_argmax_agreement) == (3, 1.0)
+    assert 0 <= parity.parity_max_difference < 1e-3
 
 
 def test_a_graph_with_one_changed_weight_fails_parity(model: TaskModel, exported: Path, tmp_path: Path):

@@ -22,9 +22,9 @@ INPUTS = ("input_ids", "attention_mask")
 class Parity:
     """How far the ONNX graph is from PyTorch on the same rows."""
 
-    rows: int
-    max_difference: float
-    argmax_agreement: float
+    parity_rows: int
+    parity_max_difference: float
+    parity_argmax_agreement: float
 
 
 class ParityError(Exception):

@@ -1,19 +1,16 @@
 """Compress: the student as small files that a shop's CPU path can load."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from potstill.compress.export import Parity, check_parity, export_onnx
+from potstill.compress.export import check_parity
+from potstill.compress.pack import MODEL, pack, write_words
 from potstill.compress.quantize import quantize_int8
 from potstill.data.dataset import read_rows, read_schema
-from potstill.learn.model import TaskModel, encode_texts, load_model
+from potstill.learn.model import encode_texts, load_model
 from potstill.machine import instruction_set
 from potstill.recipe import Compress
 from potstill.store import writing
-
-MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
 
 
 @dataclass(frozen=True)
@@ -42,44 +39,21 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
     rows = read_rows(dataset, "validation", schema)
     ids = encode_texts(tokenizer, rows.text[: settings.parity_rows], model.head.max_tokens)
     with writing(edge) as draft:
-        plain, small = draft / "float", draft / "int8"
-        plain.mkdir()
-        small.mkdir()
-        export_onnx(model, plain / MODEL)
+        plain, small = pack(model, tokenizer, draft / "float", schema.text), draft / "int8"
         parity = check_parity(model, plain / MODEL, ids, tokenizer.pad_token_id, settings.parity_atol)
+        small.mkdir()
         quantize_int8(plain / MODEL, small / MODEL)
         for folder, precision in ((plain, "float32"), (small, "int8")):
-            tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
-            card = _card(model, tokenizer, origin, precision, parity, schema.text)
-            (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-    sizes = {
-        f"{folder}_bytes": sum(f.stat().st_size for f in (edge / folder).iterdir()) for folder in ("float", "int8")
-    }
+            facts = {**asdict(origin), **asdict(parity), "precision": precision, "instruction_set": instruction_set()}
+            write_words(model, tokenizer, folder, schema.text, facts)
+    sizes = {name: sum(f.stat().st_size for f in (edge / name).iterdir()) for name in ("float", "int8")}
     print(
-        f"ONNX equals PyTorch on {parity.rows} rows (largest difference {parity.max_difference:.1e}); "
-        f"{sizes['float_bytes'] / 1e6:.1f} MB as float, {sizes['int8_bytes'] / 1e6:.1f} MB as int8"
+        f"ONNX equals PyTorch on {parity.parity_rows} rows (largest difference {parity.parity_max_difference:.1e}); "
+        f"{sizes['float'] / 1e6:.1f} MB as float, {sizes['int8'] / 1e6:.1f} MB as int8"
     )
-    return {"parity_max_difference": parity.max_difference, "parity_argmax_agreement": parity.argmax_agreement, **sizes}
-
-
-def _card(
-    model: TaskModel, tokenizer: Any, origin: Origin, precision: str, parity: Parity, text: str
-) -> dict[str, Any]:
-    """What a service must know to use the file, and what it was made from."""
     return {
-        "name": origin.recipe,
-        "task": model.head.task,
-        "kind": "classification",
-        "outcomes": list(model.head.outcomes),
-        "text": text,
-        "max_tokens": model.head.max_tokens,
-        "pad_token_id": tokenizer.pad_token_id,
-        "pad_token": tokenizer.pad_token,
-        "precision": precision,
-        "instruction_set": instruction_set(),
-        "parity_rows": parity.rows,
-        "parity_max_difference": parity.max_difference,
-        "dataset_digest": origin.dataset_digest,
-        "teacher_digest": origin.teacher_digest,
-        "student_digest": origin.student_digest,
+        "parity_max_difference": parity.parity_max_difference,
+        "parity_argmax_agreement": parity.parity_argmax_agreement,
+        "float_bytes": sizes["float"],
+        "int8_bytes": sizes["int8"],
     }

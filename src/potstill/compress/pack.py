@@ -1,0 +1,41 @@
+"""Pack: a model as a folder that the edge can open: graph, tokenizer and card."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from potstill.compress.export import export_onnx
+from potstill.learn.model import TaskModel
+
+MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
+
+
+def pack(model: TaskModel, tokenizer: Any, folder: Path, text: str) -> Path:
+    """Export a model as float32 into a new folder and return the folder.
+
+    Args:
+        model: in PyTorch.
+        tokenizer: its tokenizer.
+        folder: to make.
+        text: the text's column, for the card.
+    """
+    folder.mkdir()
+    export_onnx(model, folder / MODEL)
+    write_words(model, tokenizer, folder, text, {"precision": "float32"})
+    return folder
+
+
+def write_words(model: TaskModel, tokenizer: Any, folder: Path, text: str, more: dict[str, Any]) -> None:
+    """Write the tokenizer and the card: what a service must know to use the graph."""
+    tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+    card = {
+        "task": model.head.task,
+        "kind": "classification",
+        "outcomes": list(model.head.outcomes),
+        "text": text,
+        "max_tokens": model.head.max_tokens,
+        "pad_token_id": tokenizer.pad_token_id,
+        "pad_token": tokenizer.pad_token,
+        **more,
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")

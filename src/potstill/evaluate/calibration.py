@@ -1,0 +1,41 @@
+"""Calibration: whether a confidence of 80 % is right four times in five."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows whose confidence falls between two bounds."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> list[Bin]:
+    """Filled bins of equal width over the confidence of the answer, lowest first (Guo et al. 2017)."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    # A bin holds its upper bound, not its lower one, as in the paper.
+    place = np.ceil(confidence * BINS).astype(int) - 1
+    chosen = [place == i for i in range(BINS)]
+    return [
+        Bin(int(rows.sum()), float(confidence[rows].mean()), float(right[rows].mean())) for rows in chosen if rows.any()
+    ]
+
+
+def expected_calibration_error(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> float:
+    """Mean distance of confidence and accuracy over the bins, weighted by rows (Guo et al. 2017)."""
+    bins = reliability(probabilities, labels)
+    return sum(b.rows * abs(b.confidence - b.accuracy) for b in bins) / len(labels)
+
+
+def brier_score(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> float:
+    """Mean over rows of the squared distance of the probabilities `[rows, outcomes]` from the truth (Brier 1950)."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())

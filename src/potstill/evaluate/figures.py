@@ -1,0 +1,150 @@
+"""Figures a person would rather look at, as self-contained SVG. Equal data gives equal bytes."""
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from potstill.evaluate.calibration import Bin
+
+# Colour-blind safe (Okabe & Ito 2008); one colour a model in every figure.
+COLOURS = {
+    "baseline": "#888888",
+    "control": "#E69F00",
+    "teacher": "#0072B2",
+    "student": "#56B4E9",
+    "student_int8": "#009E73",
+    "champion": "#CC79A7",
+}
+NAMES = {"student_int8": "student int8"}
+STYLE: Any = {
+    "svg.hashsalt": "potstill",
+    # The browser sets the text: it has glyphs for every language, and the file stays small.
+    "svg.fonttype": "none",
+    # A label with two dollar signs is a label, not a formula.
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "figure.facecolor": "white",
+}
+NUMBERED_CLASSES = 12
+
+
+def name_of(model: str) -> str:
+    """A model's name in figures and tables."""
+    return NAMES.get(model, model)
+
+
+def quality_latency(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Macro-F1 with its interval against the median latency; the marker's area grows with the file."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(7.2, 4.2)
+        for model, figures in models.items():
+            point = (figures["latency_p50_ms"], figures["macro_f1"])
+            colour = COLOURS.get(model, "black")
+            area = 20 + 6 * figures["size_bytes"] / 1e6
+            # Drawn from end to end: a percentile interval need not hold the figure itself.
+            span = [figures["macro_f1_low"], figures["macro_f1_high"]]
+            axes.plot([point[0]] * 2, span, color=colour, marker="_", linewidth=1, zorder=2)
+            axes.scatter(*point, s=area, color=colour, alpha=0.85, zorder=3, label=_label(model, figures))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.15)
+        axes.set_xlabel("median latency at batch 1 on one thread, ms")
+        axes.set_ylabel("macro-F1 on the test rows")
+        legend = axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([40])
+        return _svg(figure)
+
+
+def confusion(matrix: npt.NDArray[np.int64], outcomes: Sequence[str]) -> str:
+    """Rows are labels, columns are answers, colour is the share of the label's rows."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    few = len(outcomes) <= NUMBERED_CLASSES
+    side = 2.2 + 0.55 * len(outcomes) if few else min(12.0, 3 + 0.12 * len(outcomes))
+    size = 9.0 if few else 7.0
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = _new(side + 0.8, side)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        turned, anchor = (45, "right") if few else (90, "center")
+        axes.set_xticks(range(len(outcomes)), outcomes, fontsize=size, rotation=turned, ha=anchor)
+        axes.set_yticks(range(len(outcomes)), outcomes, fontsize=size)
+        axes.set_xlabel("answer")
+        axes.set_ylabel("label")
+        if few:
+            for (row, column), count in np.ndenumerate(matrix):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
+        figure.colorbar(image, ax=axes, shrink=0.7, fraction=0.04, label="share of the label's rows")
+        return _svg(figure)
+
+
+def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Loss and validation macro-F1 of each trained model, epoch by epoch."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for model, epochs in curves.items():
+            numbers = [epoch["epoch"] for epoch in epochs]
+            line = {"color": COLOURS[model], "label": model, "marker": "o", "markersize": 4}
+            left.plot(numbers, [epoch["loss"] for epoch in epochs], **line)
+            right.plot(numbers, [epoch["validation_macro_f1"] for epoch in epochs], **line)
+        for axes, title in (
+            (left, "training loss (the student's counts the teacher's view too)"),
+            (right, "validation macro-F1"),
+        ):
+            axes.set_title(title, fontsize=9, loc="left")
+            axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        right.legend(frameon=False, fontsize=9)
+        return _svg(figure)
+
+
+def reliability_diagram(bins: Mapping[str, Sequence[Bin]]) -> str:
+    """Accuracy against confidence; on the diagonal a confidence means what it says."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(4.6, 4.2)
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+        for model, found in bins.items():
+            sizes = [10 + 150 * b.rows / sum(x.rows for x in found) for b in found]
+            places = [b.confidence for b in found], [b.accuracy for b in found]
+            axes.plot(*places, color=COLOURS[model], linewidth=1, label=name_of(model))
+            axes.scatter(*places, s=sizes, color=COLOURS[model], alpha=0.7)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("accuracy")
+        axes.legend(frameon=False, fontsize=9)
+        return _svg(figure)
+
+
+def _label(model: str, figures: Mapping[str, Any]) -> str:
+    return f"{name_of(model)}, {figures['size_bytes'] / 1e6:.1f} MB"
+
+
+def _new(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # Of no concern: the browser has the glyphs that matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.1)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

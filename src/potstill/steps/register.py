@@ -1,0 +1,81 @@
+"""Register: what becomes of a judged model. The registry itself is elsewhere; here is only the decision."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from potstill.evaluate.contract import Verdict
+from potstill.evaluate.report import write_report
+from potstill.steps.evaluate import FIGURES, SUMMARY, VERDICT
+from potstill.store import write_text
+
+Alias = Literal["champion", "challenger"]
+# What a version's tags say about where it comes from.
+LINEAGE = ("dataset_digest", "teacher_digest", "signals_digest", "control_digest", "student_digest")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluate wrote."""
+
+    verdict: Verdict
+    summary: dict[str, Any]
+    figures: dict[str, str]
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Digests of everything that the model was made from."""
+        return {name: self.summary[name] for name in LINEAGE}
+
+    @property
+    def macro_f1(self) -> float:
+        """Of the model that is registered."""
+        return float(self.summary["models"]["student_int8"]["macro_f1"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Each model's figures as `model_figure`."""
+        return {
+            f"{model}_{figure}": value
+            for model, figures in self.summary["models"].items()
+            for figure, value in figures.items()
+            if value is not None
+        }
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a folder that evaluate wrote."""
+    verdict, summary, figures = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in (VERDICT, SUMMARY, FIGURES)
+    )
+    return Evaluation(Verdict.from_json(json.dumps(verdict)), summary, figures)
+
+
+def decide(verdict: Verdict, promote: Literal["if-better", "never"]) -> Alias | None:
+    """The alias that a model earns; none if the contract refused it.
+
+    The first accepted model becomes champion; a later one only if it is better than the champion on the same rows.
+    """
+    if not verdict.accepted:
+        return None
+    if promote == "never":
+        return "challenger"
+    return "champion" if verdict.champion is None or verdict.champion.better else "challenger"
+
+
+def told(verdict: Verdict, model: str, version: str | None, alias: str | None) -> str:
+    """One line for a person."""
+    if version is None:
+        return f"refused: {'; '.join(verdict.reasons)}"
+    return f"{model} version {version}{f', {alias}' if alias else ''}"
+
+
+def write_outcome(
+    evaluation: Evaluation, version: str | None, alias: str | None, summary: Path, report: Path
+) -> dict[str, Any]:
+    """Write the summary, completed with version and alias, and the report; return the summary."""
+    complete = {**evaluation.summary, "version": version, "alias": alias}
+    write_text(summary, json.dumps(complete, indent=1, ensure_ascii=False))
+    write_report(report, complete, evaluation.figures)
+    return complete

@@ -1,0 +1,272 @@
+"""MLflow runs: one parent a pipeline run, a nested run a step.
+
+The parts of the environment that say where things are recorded are read here, and nowhere below: `MLFLOW_TRACKING_URI`,
+and `POTSTILL_RUN_ID`, the pipeline run's identity. Neither changes a result.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
+
+from potstill.errors import UserError
+
+RUN_ID_VARIABLE = "POTSTILL_RUN_ID"
+PIPELINE_RUN = "kfp.run_id"
+PARENT = "mlflow.parentRunId"
+EXIT_BAD_INPUT = 2
+# What kfp calls a good end: locally, and on a cluster.
+SUCCESS = {"SUCCEEDED", "COMPLETE"}
+# Three retries take about 13 seconds, enough for a server's short breaks; the timeout is in seconds.
+PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow's own bars and links would stand between a command's lines.
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+
+
+def client() -> MlflowClient:
+    """A client of the server or database that `MLFLOW_TRACKING_URI` names.
+
+    Raises:
+        UserError: nothing answers there.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise UserError("MLFLOW_TRACKING_URI is not set: name the MLflow server, as in http://mlflow:5000")
+    if uri.startswith("sqlite:") and importlib.util.find_spec("sqlalchemy") is None:
+        raise UserError(f"MLflow at {public(uri)}: a database, not a server, needs the extra potstill[ui]")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    try:
+        with _soon():
+            found = MlflowClient(uri)
+            found.search_experiments(max_results=1)
+    except (MlflowException, ImportError) as error:
+        reason = str(error).splitlines()[0].replace(uri, public(uri))
+        raise UserError(f"MLflow at {public(uri)} does not answer: {reason}") from error
+    return found
+
+
+def public(uri: str) -> str:
+    """An address without the credentials that it may carry before the host or among its options."""
+    return re.sub(r"//.*@", "//", uri).partition("?")[0]
+
+
+@contextlib.contextmanager
+def _soon() -> Iterator[None]:
+    """Find out within seconds whether a server is there: MLflow by itself tries for minutes.
+
+    The environment's own settings are respected.
+    """
+    ours = {name: value for name, value in PROBE.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+def open_run(recipe_name: str, recipe: Mapping[str, Any], artifacts: Path | None) -> None:
+    """Open the parent run before the first step, with the whole recipe as an artifact.
+
+    Args:
+        recipe_name: names the experiment, too.
+        recipe: every setting.
+        artifacts: folder for a new experiment's artifacts; none: where the server puts them.
+    """
+    found = client()
+    if artifacts and found.get_experiment_by_name(recipe_name) is None:
+        found.create_experiment(recipe_name, artifact_location=artifacts.absolute().as_uri())
+    found.log_dict(parent_run(found, recipe_name), dict(recipe), "recipe.json")
+
+
+def pipeline_run() -> str:
+    """Identity of the pipeline run that this process belongs to."""
+    return os.environ.get(RUN_ID_VARIABLE) or "by-hand"
+
+
+def parent_run(found: MlflowClient, recipe_name: str) -> str:
+    """Find this pipeline run's parent run by its tag, or make it. Returns the MLflow run's id.
+
+    Raises:
+        UserError: the recipe's experiment was deleted.
+    """
+    experiment_id = _experiment(found, recipe_name)
+    name = pipeline_run()
+    query = f"tags.`{PIPELINE_RUN}` = '{name}' and tags.`potstill.step` = 'pipeline'"
+    runs = found.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
+    tags = {PIPELINE_RUN: name, "potstill.step": "pipeline", "recipe": recipe_name}
+    return str(found.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def _experiment(found: MlflowClient, recipe_name: str) -> str:
+    """Id of the recipe's experiment, which is made if it is not there."""
+    experiment = found.get_experiment_by_name(recipe_name)
+    if experiment is None:
+        try:
+            return str(found.create_experiment(recipe_name))
+        except MlflowException:
+            # Another run of the same recipe may have been quicker.
+            experiment = found.get_experiment_by_name(recipe_name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage != "active":
+        raise UserError(
+            f"the MLflow experiment {recipe_name!r} was deleted; "
+            f"bring it back with `mlflow experiments restore --experiment-id {experiment.experiment_id}`"
+        )
+    return str(experiment.experiment_id)
+
+
+class StepLog:
+    """Where a step's shell writes what happened."""
+
+    def __init__(self, found: MlflowClient, parent_id: str, run_id: str) -> None:
+        self._client = found
+        self._parent_id = parent_id
+        self.run_id = run_id
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Tags by which a version is traced to its runs."""
+        return {PIPELINE_RUN: pipeline_run(), "parent_run": self._parent_id}
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; long ones are cut, and then all are kept whole as `params.json`."""
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+        entries = [Param(name, text[:MAX_PARAM_VAL_LENGTH]) for name, text in texts.items()]
+        self._client.log_batch(self.run_id, params=entries)
+        if any(len(text) > MAX_PARAM_VAL_LENGTH for text in texts.values()):
+            self._client.log_dict(self.run_id, dict(values), "params.json")
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers."""
+        _log_metrics(self._client, self.run_id, values, step)
+
+    def epoch(self, epoch: Any) -> None:
+        """Log one epoch's record (a dataclass with the field `epoch`)."""
+        values = asdict(epoch) if is_dataclass(epoch) and not isinstance(epoch, type) else dict(epoch)
+        self.metrics({name: value for name, value in values.items() if name != "epoch"}, step=values["epoch"])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Tag the step's run and the parent, so that both can be found by digest."""
+        for run_id in (self.run_id, self._parent_id):
+            _set_tags(self._client, run_id, values)
+
+    def artifact(self, path: Path) -> None:
+        """Keep a file or a folder's files with the step's run."""
+        (self._client.log_artifacts if path.is_dir() else self._client.log_artifact)(self.run_id, str(path))
+
+    def conclude(self, verdict: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Write the outcome on the parent's page: the verdict with its reasons, and every model's figures."""
+        self._client.log_dict(self._parent_id, dict(verdict), "verdict.json")
+        _log_metrics(self._client, self._parent_id, metrics, 0)
+        words = "accepted" if verdict["accepted"] else "refused"
+        self.tags({"verdict": words, "verdict.reasons": "; ".join(verdict["reasons"]) or "every clause held"})
+
+    def report(self, path: Path, name: str) -> None:
+        """Keep a file on the parent's page under a name."""
+        with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+            copy = Path(scratch) / name
+            copy.write_bytes(path.read_bytes())
+            self._client.log_artifact(self._parent_id, str(copy))
+
+
+@contextlib.contextmanager
+def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepLog]:
+    """Open a nested run for a step, and tell whoever follows the output what happens.
+
+    Inside the block each printed line gets the step's name in front. Events are lines `::potstill {json}`. A
+    `UserError` becomes an error event and exit code 2, without a traceback.
+    """
+    started = time.monotonic()
+    _tell("start", name)
+    log: StepLog | None = None
+    try:
+        found = client()
+        parent_id = parent_run(found, recipe_name)
+        run_tags = {PARENT: parent_id, PIPELINE_RUN: pipeline_run(), "potstill.step": name, "recipe": recipe_name}
+        experiment_id = found.get_run(parent_id).info.experiment_id
+        run = found.create_run(experiment_id, tags=run_tags, run_name=name)
+        log = StepLog(found, parent_id, run.info.run_id)
+        log.tags(tags)
+        with _Spoken(name, sys.stdout) as spoken, contextlib.redirect_stdout(spoken):
+            yield log
+    except BaseException as error:
+        if log:
+            # What went wrong in the step is worth more than a tracker that fails after it.
+            with contextlib.suppress(MlflowException):
+                found.set_terminated(log.run_id, "FAILED")
+        _tell("error", name, message=str(error) or type(error).__name__, expected=isinstance(error, UserError))
+        if isinstance(error, UserError):
+            sys.exit(EXIT_BAD_INPUT)
+        raise
+    wall_s = round(time.monotonic() - started, 1)
+    log.metrics({"wall_s": wall_s})
+    found.set_terminated(log.run_id, "FINISHED")
+    _tell("end", name, wall_s=wall_s)
+
+
+def close(recipe_name: str, state: str) -> None:
+    """End the parent run with the pipeline's final state. The verdict, if there is one, stands in its tags already."""
+    found = client()
+    run_id = parent_run(found, recipe_name)
+    _set_tags(found, run_id, {"state": state})
+    if "verdict" not in found.get_run(run_id).data.tags:
+        _set_tags(found, run_id, {"verdict": "none", "verdict.reasons": f"the run ended as {state} before a verdict"})
+    found.set_terminated(run_id, "FINISHED" if state in SUCCESS else "FAILED")
+
+
+def _tell(event: str, step_name: str, **more: Any) -> None:
+    print("::potstill " + json.dumps({"event": event, "step": step_name, **more}), flush=True)
+
+
+def _set_tags(found: MlflowClient, run_id: str, values: Mapping[str, str]) -> None:
+    found.log_batch(run_id, tags=[RunTag(key, value[:MAX_TAG_VAL_LENGTH]) for key, value in values.items()])
+
+
+def _log_metrics(found: MlflowClient, run_id: str, values: Mapping[str, float], step_number: int) -> None:
+    now = int(time.time() * 1000)
+    entries = [Metric(key, float(value), now, step_number) for key, value in values.items()]
+    found.log_batch(run_id, metrics=entries)
+
+
+class _Spoken(io.TextIOBase):
+    """Puts a step's name in front of each line."""
+
+    def __init__(self, name: str, target: Any) -> None:
+        self._name = name
+        self._target = target
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Pass whole lines on."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._target.write(f"{self._name} │ {line}\n")
+        self._target.flush()
+        return len(text)
+
+    def close(self) -> None:
+        """Pass the last line on, though it has no end."""
+        if self._rest:
+            self.write("\n")
+        super().close()

@@ -1,0 +1,96 @@
+"""A plausible summary and its figures, for tests of what a person reads."""
+
+from typing import Any
+
+import numpy as np
+
+from potstill.evaluate import figures
+from potstill.evaluate.calibration import reliability
+from potstill.evaluate.contract import Measured, judge
+from potstill.evaluate.quality import Interval
+from potstill.recipe import Budget
+
+# Macro-F1, half its interval, p50 in ms, bytes.
+MODELS = {
+    "baseline": (0.842, 0.013, 0.21, 1_900_000),
+    "control": (0.913, 0.010, 3.9, 41_200_000),
+    "teacher": (0.934, 0.009, 9.8, 91_000_000),
+    "student": (0.928, 0.009, 3.8, 41_200_000),
+    "student_int8": (0.926, 0.009, 2.4, 11_300_000),
+}
+
+
+def model_figures(macro_f1: float, half: float, p50_ms: float, size_bytes: int) -> dict[str, float]:
+    """All that the summary says about a model."""
+    found = {
+        "agreement": 0.957,
+        "kl": 0.041,
+        "ece": 0.02,
+        "brier": 0.11,
+        "latency_p50_ms": p50_ms,
+        "latency_p95_ms": p50_ms * 1.7,
+        "size_bytes": size_bytes,
+    }
+    for name, value in (("macro_f1", macro_f1), ("accuracy", macro_f1 + 0.002), ("retention", macro_f1 / 0.934)):
+        found |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+    return found
+
+
+def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, names: list[str] | None = None) -> Any:
+    """A summary as evaluate writes it and register completes it."""
+    random = np.random.default_rng(0)
+    names = names or (
+        ["negative", "neutral", "positive"] if outcomes == 3 else [f"intent_{i}" for i in range(outcomes)]
+    )
+    confusion = random.poisson(0.15 if outcomes > 12 else 6, size=(outcomes, outcomes))
+    np.fill_diagonal(confusion, random.integers(35, 41, size=outcomes) * (6 if outcomes <= 12 else 1))
+    over = Interval(0.004, -0.003, 0.011) if champion else None
+    measured = Measured(
+        0.991 if accepted else 0.951, 0.957, 0.008, 4.1, 11.3,
+        Interval(0.013, 0.004, 0.022), Interval(0.084, 0.07, 0.098), over,
+    )  # fmt: skip
+    verdict = judge(measured, Budget(latency_p95_ms=5, size_mb=15), "4")
+    import json
+
+    models = {name: model_figures(*figures_) for name, figures_ in MODELS.items()}
+    if champion:
+        models["champion"] = model_figures(0.922, 0.009, 2.5, 11_300_000)
+    curve = [0.61, 0.83, 0.89, 0.91, 0.92, 0.921]
+    return {
+        "recipe": "review-sentiment",
+        "model": "review-sentiment",
+        "task": "sentiment",
+        "outcomes": names,
+        "rows": {"train": 9002, "validation": 1001, "test": 3080},
+        "rejected": {"empty text": 9, "the same text with another label": 3},
+        "models": models,
+        "verdict": json.loads(verdict.to_json()),
+        "version": "5" if accepted else None,
+        "alias": "champion" if accepted else None,
+        "confusion": confusion.tolist(),
+        "curves": {
+            model: [
+                {"epoch": i + 1, "loss": start / (i + 1), "validation_macro_f1": f1 + gain, "validation_accuracy": f1}
+                for i, f1 in enumerate(curve[:epochs])
+            ]
+            for model, start, gain, epochs in (("teacher", 1.9, 0.012, 3), ("control", 1.4, -0.015, 6), ("student", 2.6, 0, 6))
+        },
+        "machine": {"cpu": "AMD EPYC", "instruction_set": "AVX2", "cores": 2},
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0", "onnxruntime": "1.32.0"},
+        **{f"{name}_digest": f"{i}f" * 32 for i, name in enumerate(("dataset", "teacher", "signals", "control", "student", "edge"))},
+    }  # fmt: skip
+
+
+def drawn(found: Any) -> dict[str, str]:
+    """The figures of a summary."""
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=800)
+    probabilities = random.dirichlet([0.3, 0.3, 0.3], size=800)
+    labels[:500] = probabilities[:500].argmax(axis=1)
+    bins = reliability(probabilities, labels)
+    return {
+        "quality_latency": figures.quality_latency(found["models"]),
+        "training_curves": figures.training_curves(found["curves"]),
+        "confusion": figures.confusion(np.array(found["confusion"]), found["outcomes"]),
+        "reliability": figures.reliability_diagram({"teacher": bins, "student_int8": bins[2:]}),
+    }

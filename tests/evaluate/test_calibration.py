@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from potstill.evaluate.calibration import brier_score, expected_calibration_error, reliability
+
+
+def sure(confidence: float, rows: int) -> np.ndarray:
+    """Rows that answer outcome 0 with one confidence."""
+    return np.tile([confidence, 1 - confidence], (rows, 1))
+
+
+def test_a_confidence_that_comes_true_has_no_error():
+    labels = np.array([0] * 8 + [1] * 2)
+    assert expected_calibration_error(sure(0.8, 10), labels) == pytest.approx(0)
+
+
+def test_the_error_is_the_gap_weighted_by_rows():
+    probabilities = np.concatenate([sure(0.9, 10), sure(0.7, 30)])
+    labels = np.array([0] * 5 + [1] * 5 + [0] * 24 + [1] * 6)
+    # Ten rows say 0.9 and are right half the time; thirty say 0.7 and are right four times in five.
+    assert expected_calibration_error(probabilities, labels) == pytest.approx((10 * 0.4 + 30 * 0.1) / 40)
+
+
+def test_gaps_of_opposite_sign_in_different_bins_do_not_cancel():
+    probabilities = np.concatenate([sure(0.9, 10), sure(0.6, 10)])
+    labels = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(0.3)
+
+
+def test_the_diagram_shows_filled_bins_from_low_to_high():
+    bins = reliability(np.concatenate([sure(0.95, 3), sure(0.55, 2)]), np.array([0, 0, 1, 0, 1]))
+    assert [b.rows for b in bins] == [2, 3]
+    assert [b.confidence for b in bins] == pytest.approx([0.55, 0.95])
+    assert [b.accuracy for b in bins] == pytest.approx([1 / 2, 2 / 3])
+
+
+def test_a_bin_holds_its_upper_bound_and_full_confidence_has_a_place():
+    bins = reliability(np.concatenate([sure(0.6, 1), sure(0.61, 1), sure(1.0, 1)]), np.array([0, 0, 0]))
+    assert [b.confidence for b in bins] == pytest.approx([0.6, 0.61, 1.0])
+
+
+def test_every_row_lies_in_one_bin():
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(4), size=500)
+    assert sum(b.rows for b in reliability(probabilities, random.integers(4, size=500))) == 500
+
+
+def test_brier_matches_values_worked_out_by_hand():
+    assert brier_score(np.array([[1.0, 0.0]]), np.array([0])) == 0
+    assert brier_score(np.array([[1.0, 0.0]]), np.array([1])) == 2
+    assert brier_score(np.array([[0.5, 0.3, 0.2]]), np.array([1])) == pytest.approx(0.25 + 0.49 + 0.04)
+
+
+def test_brier_is_twice_sklearns_for_two_outcomes():
+    random = np.random.default_rng(0)
+    probabilities, labels = random.dirichlet(np.ones(2), size=100), random.integers(2, size=100)
+    assert brier_score(probabilities, labels) == pytest.approx(2 * brier_score_loss(labels, probabilities[:, 1]))

@@ -1,0 +1,85 @@
+"""The edge model answers as worked out by hand, and needs nothing but ONNX Runtime and tokenizers."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import write_edge
+
+from potstill.edge import EdgeModel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_edge(tmp_path_factory.mktemp("edge") / "int8")
+
+
+@pytest.fixture(scope="module")
+def edge(folder: Path) -> EdgeModel:
+    return EdgeModel(folder)
+
+
+def test_logits_are_those_worked_out_by_hand(edge: EdgeModel):
+    assert edge.logits(["good kettle", "bad bad good"]).tolist() == [[0, 2], [4, 2]]
+
+
+def test_probabilities_are_the_softmax_of_the_logits(edge: EdgeModel):
+    positive = 1 / (1 + math.exp(-2))
+    assert edge.probabilities(["good"])[0] == pytest.approx([1 - positive, positive])
+
+
+def test_very_large_logits_do_not_overflow(tmp_path: Path):
+    edge = EdgeModel(write_edge(tmp_path / "edge", good=1e4))
+    assert edge.probabilities(["good"]).tolist() == [[0, 1]]
+
+
+def test_an_answer_names_the_likeliest_outcome_its_confidence_and_every_probability(edge: EdgeModel):
+    negative = 1 / (1 + math.exp(-2))
+    (answer,) = edge.answer(["bad kettle"])
+    assert answer["label"] == "negative"
+    assert answer["confidence"] == pytest.approx(negative)
+    assert answer["probabilities"] == pytest.approx({"negative": negative, "positive": 1 - negative})
+
+
+def test_answers_come_in_the_order_of_the_texts_though_batches_are_sorted_by_length(edge: EdgeModel):
+    texts = ["good " * n for n in (3, 1, 5, 0, 2, 4)]
+    assert edge.logits(texts, batch_size=2)[:, 1].tolist() == [6, 2, 10, 0, 4, 8]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_neighbours_in_a_batch_do_not_change_an_answer(edge: EdgeModel, batch_size: int):
+    texts = ["bad", "good good good good", "kettle", "good bad"]
+    alone = np.concatenate([edge.logits([text]) for text in texts])
+    assert np.array_equal(edge.logits(texts, batch_size), alone)
+
+
+def test_a_long_text_is_cut_to_the_cards_tokens_special_ones_included(edge: EdgeModel):
+    assert edge.card["max_tokens"] == 8
+    assert edge.logits(["good " * 100]).tolist() == [[0, 2 * (8 - 2)]]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n", "电热水壶", "unheard-of words"])
+def test_blank_and_unknown_texts_get_an_answer_too(edge: EdgeModel, text: str):
+    assert edge.answer([text])[0]["confidence"] == pytest.approx(0.5)
+
+
+def test_no_texts_give_no_answers(edge: EdgeModel):
+    assert edge.logits([]).shape == (0, 2)
+    assert edge.answer([]) == []
+
+
+def test_it_knows_its_outcomes_and_text_column(edge: EdgeModel):
+    assert edge.outcomes == ("negative", "positive")
+    assert edge.text_column == "review"
+
+
+def test_predicting_loads_no_torch_pandas_or_mlflow(folder: Path):
+    code = (
+        "import sys; from potstill.edge import EdgeModel; EdgeModel(sys.argv[1]).answer(['good'])\n"
+        "print([name for name in ('torch', 'transformers', 'pandas', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

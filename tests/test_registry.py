@@ -1,0 +1,352 @@
+"""Versions are registered once, serve without torch, and every move of the champion can be told and undone."""
+
+import getpass
+import itertools
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from tiny import fresh_mlflow, write_edge
+
+from potstill import registry
+from potstill.edge import EdgeModel
+from potstill.errors import UserError
+from potstill.store import folder_digest
+
+MODEL = "reviews"
+
+
+class Bench:
+    """A fresh server on which models are registered."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder = folder
+        self.client = MlflowClient(uri)
+        self.experiment = self.client.create_experiment("reviews", artifact_location=(folder / "artifacts").as_uri())
+        self.numbers = itertools.count(1)
+
+    def register(self, edge: Path, alias: str | None, judged_against: str = "none", **tags: str) -> registry.Registered:
+        return registry.register_edge(
+            MODEL,
+            edge,
+            run_id=self.client.create_run(self.experiment).info.run_id,
+            tags={"edge_digest": folder_digest(edge), **tags},
+            alias=alias,
+            judged_against=judged_against,
+            why="first",
+        )
+
+    def bare(self, count: int) -> None:
+        """Versions without files, where only their numbers matter."""
+        self.client.create_registered_model(MODEL)
+        for number in range(1, count + 1):
+            self.client.create_model_version(MODEL, source=(self.folder / str(number)).as_uri())
+
+    def aliases(self) -> dict[str, str]:
+        return {name: str(v) for name, v in self.client.get_registered_model(MODEL).aliases.items()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    uri = fresh_mlflow(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return Bench(tmp_path, uri)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Read only: version 1, the champion."""
+    folder = tmp_path_factory.mktemp("shelf")
+    with pytest.MonkeyPatch.context() as patch:
+        uri = fresh_mlflow(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        bench = Bench(folder, uri)
+        bench.register(write_edge(folder / "edge"), "champion", macro_f1="0.875", dataset_digest="d" * 64)
+        yield bench
+
+
+def pages(shelf: Bench) -> Path:
+    """The logged model's folder."""
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/1", tracking_uri=shelf.client.tracking_uri))
+
+
+def test_the_champion_predicts_where_neither_torch_nor_potstill_is_installed(shelf: Bench):
+    script = """
+        import sys
+        class Wall:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {"torch", "transformers", "potstill", "onnx", "sklearn"}:
+                    raise ImportError(f"{name} is not installed")
+        sys.meta_path.insert(0, Wall())
+        import mlflow, pandas as pd
+        mlflow.set_tracking_uri(sys.argv[1])
+        model = mlflow.pyfunc.load_model("models:/reviews@champion")
+        rows = pd.DataFrame({"review": ["good kettle", "bad bad good", ""]}, index=[7, 8, 9])
+        print(model.predict(rows).to_json(orient="split"))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), shelf.client.tracking_uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout.splitlines()[-1])
+    assert table["columns"] == ["label", "confidence", "probabilities"]
+    assert table["index"] == [7, 8, 9]
+    assert [row[0] for row in table["data"]] == ["positive", "negative", "negative"]
+    assert [row[1] for row in table["data"]] == pytest.approx([0.880797, 0.880797, 0.5], abs=1e-6)
+    assert table["data"][0][2] == pytest.approx({"negative": 0.119203, "positive": 0.880797}, abs=1e-6)
+    assert "WARNING" not in done.stderr
+
+
+def test_the_logged_model_holds_no_pickle_and_requires_no_torch(shelf: Bench):
+    folder = pages(shelf)
+    names = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert {"edge.py", "model.onnx", "tokenizer.json", "card.json", "MLmodel", "input_example.json"} <= names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib", ".bin"))]
+    required = {line.split("==")[0] for line in (folder / "requirements.txt").read_text().split()}
+    assert required == {"mlflow-skinny", "numpy", "onnxruntime", "pandas", "tokenizers"}
+
+
+def test_the_signature_says_text_in_and_label_confidence_and_probabilities_out(shelf: Bench):
+    signature = mlflow.models.get_model_info(str(pages(shelf))).signature
+    assert signature.inputs.to_dict() == [{"type": "string", "name": "review", "required": True}]
+    assert {entry["name"]: entry["type"] for entry in signature.outputs.to_dict()} == {
+        "label": "string",
+        "confidence": "double",
+        "probabilities": "map",
+    }
+
+
+@pytest.mark.parametrize("table", [{"comment": ["good"]}, {"review": [1.5]}])
+def test_a_table_without_the_text_column_is_refused(shelf: Bench, table: dict[str, list[Any]]):
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(str(pages(shelf)))
+    with pytest.raises(MlflowException, match="review"):
+        model.predict(pd.DataFrame(table))
+
+
+def test_a_null_text_is_refused_and_an_empty_table_gives_an_empty_one(shelf: Bench):
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(str(pages(shelf)))
+    with pytest.raises(ValueError, match="1 rows have no text in 'review'"):
+        model.predict(pd.DataFrame({"review": ["good", None]}))
+    empty = model.predict(pd.DataFrame({"review": pd.Series([], dtype=str)}))
+    assert list(empty.columns) == ["label", "confidence", "probabilities"]
+    assert len(empty) == 0
+
+
+@pytest.mark.parametrize("reference", [MODEL, f"{MODEL}@champion", f"{MODEL}/1"])
+def test_an_edge_folder_is_fetched_by_name_alias_or_number(shelf: Bench, reference: str):
+    with registry.fetched(reference) as folder:
+        assert folder_digest(folder) == folder_digest(shelf.folder / "edge")
+        assert EdgeModel(folder).answer(["good"])[0]["label"] == "positive"
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("review", "no such registered model; did you mean reviews"),
+        ("zzz", "no such registered model; registered: reviews"),
+        (f"{MODEL}@challenger", "has no challenger; name a version: 1"),
+        (f"{MODEL}/7", "no version 7; there is 1"),
+        (f"{MODEL}/one", "no version one; there is 1"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(shelf: Bench, reference: str, words: str):
+    with pytest.raises(UserError, match=words), registry.fetched(reference):
+        pass
+
+
+def test_a_version_that_is_no_edge_model_is_told(bench: Bench):
+    bench.client.create_registered_model("other")
+    (bench.folder / "other").mkdir()
+    (bench.folder / "other" / "notes.txt").write_text("by hand")
+    bench.client.create_model_version("other", source=(bench.folder / "other").as_uri())
+    with pytest.raises(UserError, match="version 1 holds no edge model"), registry.fetched("other/1"):
+        pass
+
+
+def test_versions_are_listed_with_alias_quality_and_origin(shelf: Bench):
+    (line,) = registry.versions(MODEL)
+    assert (line.model, line.version, line.aliases) == (MODEL, "1", ("champion",))
+    assert (line.macro_f1, line.dataset_digest) == (0.875, "d" * 64)
+    assert registry.versions() == [line]
+
+
+def test_the_same_edge_model_is_registered_once_and_nothing_moves(bench: Bench):
+    edge = write_edge(bench.folder / "edge")
+    assert bench.register(edge, "champion") == registry.Registered("1", "champion")
+    before = registry.history(MODEL)
+    assert bench.register(edge, "challenger", judged_against="1") == registry.Registered("1", "champion")
+    assert [line.version for line in registry.versions(MODEL)] == ["1"]
+    assert bench.aliases() == {"champion": "1"}
+    assert registry.history(MODEL) == before
+
+
+def test_a_refused_model_is_not_registered_even_if_it_once_was(bench: Bench):
+    edge = write_edge(bench.folder / "edge")
+    assert bench.register(edge, None) == registry.Registered(None, None)
+    assert registry.versions() == []
+    bench.register(edge, "champion")
+    assert bench.register(edge, None) == registry.Registered(None, None)
+    assert bench.aliases() == {"champion": "1"}
+
+
+def test_the_second_model_becomes_challenger_or_champion_as_asked(bench: Bench):
+    bench.register(write_edge(bench.folder / "a", good=2), "champion")
+    bench.register(write_edge(bench.folder / "b", good=3), "challenger", judged_against="1")
+    assert bench.aliases() == {"champion": "1", "challenger": "2"}
+    bench.register(write_edge(bench.folder / "c", good=4), "champion", judged_against="1")
+    assert bench.aliases() == {"champion": "3", "challenger": "2"}
+    assert [(move.before, move.to) for move in registry.history(MODEL)] == [(None, "1"), ("1", "3")]
+
+
+def test_lineage_stands_in_the_tags_and_leads_to_the_run(bench: Bench):
+    bench.register(write_edge(bench.folder / "edge"), "champion", teacher_digest="t", recipe="reviews")
+    version = bench.client.get_model_version(MODEL, "1")
+    assert version.tags["teacher_digest"] == "t"
+    assert version.tags["recipe"] == "reviews"
+    assert version.tags["judged_against"] == "none"
+    assert bench.client.get_run(version.run_id).info.experiment_id == bench.experiment
+
+
+def test_a_model_judged_against_a_champion_that_is_gone_is_not_made_champion(bench: Bench):
+    bench.register(write_edge(bench.folder / "a", good=2), "champion")
+    with pytest.raises(UserError, match="the champion is version 1 by now, not none"):
+        bench.register(write_edge(bench.folder / "b", good=3), "champion", judged_against="none")
+    assert [line.version for line in registry.versions(MODEL)] == ["1"]
+
+
+def test_a_new_model_has_to_beat_the_present_champion(bench: Bench):
+    assert registry.champion_to_beat(MODEL, "new") == "none"
+    bench.register(write_edge(bench.folder / "edge"), "champion")
+    assert registry.champion_to_beat(MODEL, "new") == "1"
+
+
+def test_an_unchanged_model_is_judged_as_it_was_then(bench: Bench):
+    first, second = write_edge(bench.folder / "a", good=2), write_edge(bench.folder / "b", good=3)
+    bench.register(first, "champion")
+    assert registry.champion_to_beat(MODEL, folder_digest(first)) == "none"
+    bench.register(second, "champion", judged_against="1")
+    assert registry.champion_to_beat(MODEL, folder_digest(second)) == "1"
+    assert registry.champion_to_beat(MODEL, folder_digest(first)) == "none"
+    bench.client.delete_model_version(MODEL, "1")
+    assert registry.champion_to_beat(MODEL, folder_digest(second)) == "none"
+
+
+def test_promote_moves_the_champion_and_records_who_when_and_why(bench: Bench):
+    bench.bare(2)
+    registry.promote(MODEL, "1", "the first")
+    move = registry.promote(MODEL, "2", "better on the spring catalogue")
+    assert (move.before, move.to, move.who, move.why) == (
+        "1",
+        "2",
+        getpass.getuser(),
+        "better on the spring catalogue",
+    )
+    assert move.when.endswith("+00:00")
+    assert bench.aliases() == {"champion": "2"}
+    assert registry.history(MODEL)[-1] == move
+
+
+def test_promote_without_a_version_takes_the_challenger(bench: Bench):
+    bench.bare(2)
+    registry.promote(MODEL, "1", "the first")
+    bench.client.set_registered_model_alias(MODEL, "challenger", "2")
+    registry.promote(MODEL, None, "time to change")
+    assert bench.aliases() == {"champion": "2"}
+    with pytest.raises(UserError, match="has no challenger; name a version: 1, 2"):
+        registry.promote(MODEL, None, "again")
+
+
+def test_promoting_the_champion_or_an_unknown_version_is_refused(bench: Bench):
+    bench.bare(1)
+    registry.promote(MODEL, "1", "the first")
+    with pytest.raises(UserError, match="version 1 is the champion already"):
+        registry.promote(MODEL, "1", "again")
+    with pytest.raises(UserError, match="no version 9; there is 1"):
+        registry.promote(MODEL, "9", "a slip")
+    with pytest.raises(UserError, match="did you mean reviews"):
+        registry.promote("revews", "1", "a slip")
+    assert len(registry.history(MODEL)) == 1
+
+
+def test_rollbacks_go_further_and_further_back_until_there_is_nothing(bench: Bench):
+    bench.bare(3)
+    for version in "123":
+        registry.promote(MODEL, version, "newer")
+    assert registry.rollback(MODEL, "complaints").to == "2"
+    assert registry.rollback(MODEL, "more complaints").to == "1"
+    with pytest.raises(UserError, match="no earlier champion"):
+        registry.rollback(MODEL, "yet more")
+    assert bench.aliases() == {"champion": "1"}
+    assert [move.to for move in registry.history(MODEL)] == ["1", "2", "3", "2", "1"]
+
+
+def test_a_rollback_after_a_rollback_and_a_promotion_goes_to_what_served_before(bench: Bench):
+    bench.bare(3)
+    for version in "12":
+        registry.promote(MODEL, version, "newer")
+    registry.rollback(MODEL, "complaints")
+    registry.promote(MODEL, "3", "mended")
+    assert registry.rollback(MODEL, "complaints again").to == "1"
+
+
+def test_rollback_finds_its_way_after_moves_and_deletions_made_elsewhere(bench: Bench):
+    bench.bare(4)
+    for version in "123":
+        registry.promote(MODEL, version, "newer")
+    bench.client.set_registered_model_alias(MODEL, "champion", "4")
+    bench.client.delete_model_version(MODEL, "3")
+    assert registry.rollback(MODEL, "moved by hand").to == "2"
+    assert registry.rollback(MODEL, "further").to == "1"
+
+
+def test_rollback_without_any_champion_is_refused(bench: Bench):
+    bench.bare(1)
+    with pytest.raises(UserError, match="no earlier champion"):
+        registry.rollback(MODEL, "a slip")
+
+
+def test_a_move_made_by_somebody_else_meanwhile_is_not_overwritten(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    bench.bare(3)
+    registry.promote(MODEL, "1", "the first")
+    look = registry._champion
+
+    def somebody_moves_it_after_the_look(found: MlflowClient, model: str) -> str | None:
+        monkeypatch.setattr(registry, "_champion", look)
+        seen = look(found, model)
+        found.set_registered_model_alias(model, "champion", "3")
+        return seen
+
+    monkeypatch.setattr(registry, "_champion", somebody_moves_it_after_the_look)
+    with pytest.raises(UserError, match="the champion is version 3 by now, not 1"):
+        registry.promote(MODEL, "2", "mine")
+    assert bench.aliases() == {"champion": "3"}
+
+
+def test_the_history_drops_its_oldest_moves_before_it_grows_too_wide_for_the_database(bench: Bench):
+    bench.bare(2)
+    for turn in range(14):
+        registry.promote(MODEL, "12"[turn % 2], f"turn {turn}: " + "because " * 100)
+    text = bench.client.get_registered_model(MODEL).tags[registry.HISTORY]
+    assert len(text) <= 5000
+    assert registry.history(MODEL)[-1].why.startswith("turn 13")
+    assert not registry.history(MODEL)[0].why.startswith("turn 0:")
+
+
+def test_a_user_without_a_name_is_recorded_by_number(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    bench.bare(1)
+    assert registry.promote(MODEL, "1", "in a container").who.startswith("uid ")

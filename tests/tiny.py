@@ -1,0 +1,72 @@
+"""A hand-made edge model whose answers can be worked out on paper, and a fresh MLflow database."""
+
+import functools
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from mlflow import MlflowClient
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "kettle"]
+# A text's logits are the sums of its words' rows: (negative, positive). A padding that is not masked would show.
+VALUES = [[100, 0], [0, 0], [0, 0], [0, 0], [0, 2], [2, 0], [0, 0]]
+
+
+def write_edge(folder: Path, good: float = 2.0, max_tokens: int = 8) -> Path:
+    """An edge folder in which each word `good` adds `good` to the logit of positive, each `bad` 2 to negative."""
+    folder.mkdir(parents=True)
+    table = np.array(VALUES, dtype=np.float32)
+    table[WORDS.index("good"), 1] = good
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["vectors", "weights"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "tokens"], ["logits"], keepdims=0),
+    ]
+    constants = {"table": table, "last": np.array([2]), "tokens": np.array([1])}
+    shape = ["batch", "tokens"]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    card = {
+        "name": "tiny",
+        "task": "sentiment",
+        "kind": "classification",
+        "outcomes": ["negative", "positive"],
+        "text": "review",
+        "max_tokens": max_tokens,
+        "pad_token_id": 0,
+        "pad_token": "[PAD]",
+    }
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+@functools.cache
+def _template() -> Path:
+    """An empty database with MLflow's schema, made once a process: making one takes a second."""
+    path = Path(tempfile.mkdtemp(prefix="potstill-tests-")) / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def fresh_mlflow(folder: Path) -> str:
+    """URI of a fresh database in a folder."""
+    shutil.copy(_template(), folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"

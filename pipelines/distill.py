@@ -83,7 +83,8 @@ def build(recipe: Recipe) -> BaseComponent:
             code_version: Version and digest of the code; image means what the image carries.
         """
         known: dict[str, Any] = {"recipe_name": recipe.name, "code_version": code_version}
-        closed = close(recipe_name=recipe.name).set_display_name("Close the run")
+        # Two runs may end alike, and each has its own tracking run to close.
+        closed = close(recipe_name=recipe.name).set_caching_options(False).set_display_name("Close the run")
         with dsl.ExitHandler(closed):
             rows = ingest(
                 source=data_source,

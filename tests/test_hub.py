@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from potstill.errors import UserError
-from potstill.hub import check_encoder
+from potstill.hub import check_encoder, check_layers
 
 
 def test_a_whole_folder_and_a_hub_name_pass(encoder: Path):
@@ -34,3 +34,15 @@ def test_a_missing_folder_is_refused(tmp_path: Path):
 def test_a_folder_without_config_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"no config\.json"):
         check_encoder(str(tmp_path))
+
+
+def test_layers_that_the_encoder_lacks_are_refused_before_any_work(encoder: Path):
+    check_layers(str(encoder), 4)
+    check_layers(str(encoder), [0, 3])
+    for asked in (5, [0, 4]):
+        with pytest.raises(UserError, match="the encoder has 4 layers"):
+            check_layers(str(encoder), asked)
+
+
+def test_layers_of_an_encoder_on_a_hub_are_not_judged_before_it_is_loaded():
+    check_layers("some-organisation/some-encoder", 48)

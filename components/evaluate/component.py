@@ -97,6 +97,9 @@ def evaluate(
             metrics.log_metric(name, value)
         summary = json.loads((Path(evaluation.path) / "summary.json").read_text(encoding="utf-8"))
         confusion.log_confusion_matrix(summary["outcomes"], summary["confusion"])
+        # A local cache takes an artifact without a file for one that was lost.
+        Path(metrics.path).write_text(json.dumps(found), encoding="utf-8")
+        Path(confusion.path).write_text(json.dumps(summary["confusion"]), encoding="utf-8")
         log.artifact(Path(evaluation.path) / "verdict.json")
         digest = store.folder_digest(Path(evaluation.path))
         evaluation.metadata.update(digest=digest, mlflow_run_id=log.run_id)

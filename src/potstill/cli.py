@@ -80,11 +80,12 @@ def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     """
     from potstill import local
     from potstill.data.read import check_source
-    from potstill.hub import check_encoder
+    from potstill.hub import check_encoder, check_layers
 
     loaded = load_recipe(recipe, overrides)
     check_source(loaded.data, loaded.tasks)
     check_encoder(loaded.teacher.encoder)
+    check_layers(loaded.teacher.encoder, loaded.student.chosen)
     console = _console()
     try:
         folder = local.run(loaded, root, console, _track(root))

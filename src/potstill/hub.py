@@ -1,5 +1,6 @@
 """Whether an encoder's folder can be loaded safely, seen without loading it."""
 
+import json
 from pathlib import Path
 
 from potstill.errors import UserError
@@ -29,3 +30,23 @@ def check_encoder(location: str) -> None:
             else "no weights; expected"
         )
         raise UserError(f"teacher.encoder: {location}: {found} model.safetensors")
+
+
+def check_layers(location: str, layers: int | list[int]) -> None:
+    """Refuse a student of layers that a local encoder hasn't. An encoder on a hub is judged when it is loaded.
+
+    Args:
+        location: of the encoder.
+        layers: how many, or which ones, from 0.
+
+    Raises:
+        UserError: the encoder has fewer layers.
+    """
+    path = Path(resolve(location), "config.json")
+    if not path.is_file():
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    has = config.get("num_hidden_layers", config.get("n_layers"))
+    needed = layers if isinstance(layers, int) else max(layers) + 1
+    if has is not None and needed > has:
+        raise UserError(f"student.layers: {layers}: the encoder has {has} layers, numbered from 0")

@@ -30,8 +30,6 @@ from potstill.recipe import Recipe
 from potstill.store import write_text
 
 EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z]+) │ (.*)$")
-# The exit handler closes the tracking run; it is no step of the work.
-EXIT_HANDLER = "close"
 # A thread that waits should not burn a core that a neighbour needs; results don't depend on it.
 CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -85,8 +83,7 @@ class Follower(io.TextIOBase):
             self._show(f"{step} …")
         elif event["event"] == "end":
             self.steps[step] = StepState("succeeded", wall_s=event["wall_s"])
-            if step != EXIT_HANDLER:
-                self.console.print(f"[bold]{step:<9}[/] [green]done[/] in {duration(event['wall_s'])}", highlight=False)
+            self.console.print(f"[bold]{step:<9}[/] [green]done[/] in {duration(event['wall_s'])}", highlight=False)
         else:
             self.steps[step].status = "failed"
             self.error, self.expected = f"{step}: {event['message']}", event["expected"]
@@ -115,6 +112,8 @@ class DigestCache(cache.LocalCache):
 
     @staticmethod
     def _serialize_value_for_key(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: DigestCache._serialize_value_for_key(entry) for name, entry in value.items()}
         if isinstance(value, dsl.Artifact) and "digest" in value.metadata:
             return {"schema_title": value.schema_title, "digest": value.metadata["digest"]}
         return cache.LocalCache._serialize_value_for_key(value)
@@ -158,9 +157,10 @@ def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None) ->
             if follower.expected:
                 raise UserError(follower.error) from error
             raise RunFailedError(f"{follower.error or 'the pipeline failed'}; see {folder / 'run.log'}") from error
-        finally:
-            if EXIT_HANDLER not in follower.steps:
-                tracking.close(recipe.name, "CANCELLED")
+        except KeyboardInterrupt:
+            # The exit handler has no turn after an interruption.
+            tracking.close(recipe.name, "CANCELLED")
+            raise
     _conclude(folder, follower.steps, time.monotonic() - started)
     _point_latest(root, folder)
     return folder
@@ -204,7 +204,7 @@ def _conclude(folder: Path, steps: dict[str, StepState], wall_s: float) -> None:
     registered = folder / "register"
     summary = json.loads((registered / "summary").read_text(encoding="utf-8"))
     summary["wall_s"] = round(wall_s, 1)
-    summary["steps"] = {name: asdict(state) for name, state in steps.items() if name != EXIT_HANDLER}
+    summary["steps"] = {name: asdict(state) for name, state in steps.items()}
     report = (registered / "report").read_text(encoding="utf-8")
     write_text(folder / "report.html", report)
     write_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))

@@ -80,7 +80,7 @@ def test_data_and_lineage_are_told(accepted: str):
         "3,080 rows",
         "9: empty text",
         "0f" * 32,
-        "5f"[:1],
+        "4f" * 32,
         "AVX2",
         "torch 2.13.0",
     ):
@@ -98,7 +98,7 @@ def test_the_page_asks_for_nothing_from_outside(tmp_path: Path, outcomes: int):
         assert tag not in ("script", "link", "iframe", "img", "object", "embed"), tag
         for name, value in attributes.items():
             if name in ("href", "src", "xlink:href", "action"):
-                assert value and value.startswith(("#", "data:")), (tag, name, value)
+                assert (value or "").startswith(("#", "data:")), (tag, name, value)
     assert not re.search(r"@import|url\((?!#)", page)
 
 

@@ -75,3 +75,4 @@ def test_the_exit_handler_runs_whatever_happened():
     root = spec(COMPILED / "review-sentiment.yaml")["root"]["dag"]["tasks"]
     assert root["close"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert root["close"]["dependentTasks"] == ["exit-handler-1"]
+    assert "enableCache" not in root["close"]["cachingOptions"]

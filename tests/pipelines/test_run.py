@@ -1,0 +1,219 @@
+"""The whole pipeline on a tiny shop: kfp's own local runner, real steps, real MLflow."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+TRAINING = ("teach", "control", "distill")
+STEPS = {"ingest", "teach", "extract", "distill", "control", "compress", "champion", "evaluate", "register"}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A recipe and a root to run it in."""
+
+    recipe: Path
+    root: Path
+
+    def potstill(self, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("potstill")), *arguments, "--root", str(self.root)]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+        return subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, env=clean | environment
+        )
+
+    def run(self, *overrides: str, **environment: str) -> dict[str, Any]:
+        flags = [word for override in overrides for word in ("--set", override)]
+        done = self.potstill("run", str(self.recipe), *flags, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        summary: dict[str, Any] = json.loads((self.root / "latest" / "summary.json").read_text())
+        return summary | {"stdout": done.stdout}
+
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
+
+
+def ran(summary: dict[str, Any]) -> set[str]:
+    return {name for name, step in summary["steps"].items() if not step["cached"]}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file: Path) -> Shop:
+    folder = tmp_path_factory.mktemp("shop")
+    training = "epochs: 6, learning_rate: 1e-2, batch_size: 16"
+    (folder / "tiny.yaml").write_text(f"""
+name: tiny
+data: {{source: {reviews_file}, split: {{by: product}}}}
+tasks: {{sentiment: {{label: sentiment}}}}
+teacher: {{encoder: {encoder}, max_tokens: 16, {training}}}
+student: {{layers: 2}}
+distill: {{{training}}}
+evaluate: {{resamples: 200, latency_rows: 20}}
+budget: {{retention: 0.8, flips: 0.2, latency_p95_ms: 1000}}
+register: {{model: tiny}}
+""")
+    return Shop(folder / "tiny.yaml", folder / "root")
+
+
+@pytest.fixture(scope="module")
+def first(shop: Shop) -> dict[str, Any]:
+    return shop.run()
+
+
+def test_first_run_registers_a_champion(first: dict[str, Any]):
+    assert first["verdict"]["accepted"]
+    assert (first["version"], first["alias"]) == ("1", "champion")
+    assert set(first["steps"]) == STEPS
+    assert ran(first) == STEPS
+
+
+def test_summary_holds_every_figure_of_every_model(first: dict[str, Any]):
+    assert set(first["models"]) == {"baseline", "control", "teacher", "student", "student_int8"}
+    for figures in first["models"].values():
+        assert 0 <= figures["accuracy_low"] <= figures["accuracy"] <= figures["accuracy_high"] <= 1
+        assert 0 <= figures["macro_f1_low"] <= figures["macro_f1"] <= figures["macro_f1_high"] <= 1
+        assert 0 < figures["latency_p50_ms"] <= figures["latency_p95_ms"]
+        assert figures["size_bytes"] > 0
+    assert first["models"]["teacher"]["retention"] == first["models"]["teacher"]["agreement"] == 1
+    assert first["models"]["teacher"]["accuracy"] > 0.9
+    assert first["models"]["student_int8"]["accuracy"] > 0.9
+    assert sum(first["rows"].values()) == 240
+
+
+def test_terminal_shows_progress_the_table_the_verdict_and_what_to_type_next(first: dict[str, Any]):
+    out = first["stdout"]
+    for words in (
+        "epoch 1/6",
+        "240 rows",
+        "student int8",
+        "✓ retention",
+        "tiny version 1, champion",
+        "potstill predict tiny",
+    ):
+        assert words in out, words
+
+
+def test_report_stands_alone(shop: Shop, first: dict[str, Any]):
+    page = (shop.root / "latest" / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert "Accepted: version 1 of tiny, champion" in page
+    assert 'src="http' not in page
+    assert "<link" not in page
+
+
+def test_mlflow_has_one_parent_and_a_nested_run_a_step(shop: Shop, first: dict[str, Any]):
+    client = shop.client()
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    parent = next(run for run in parents if run.data.tags["kfp.run_id"].startswith("tiny-"))
+    nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert parent.info.status == "FINISHED"
+    assert (parent.data.tags["verdict"], parent.data.tags["state"]) == ("accepted", "SUCCEEDED")
+    assert parent.data.tags["dataset_digest"] == first["dataset_digest"]
+    assert parent.data.metrics["student_int8_macro_f1"] == first["models"]["student_int8"]["macro_f1"]
+    assert {run.data.tags["potstill.step"] for run in nested} >= STEPS
+    assert {run.info.status for run in nested} == {"FINISHED"}
+    teach = next(run for run in nested if run.data.tags["potstill.step"] == "teach")
+    assert teach.data.params["epochs"] == "6"
+    epochs = client.get_metric_history(teach.info.run_id, "validation_macro_f1")
+    assert len(epochs) >= len(first["curves"]["teacher"])
+
+
+def test_one_walks_from_a_version_back_to_its_data(shop: Shop, first: dict[str, Any]):
+    client = shop.client()
+    version = client.get_model_version_by_alias("tiny", "champion")
+    assert version.tags["dataset_digest"] == first["dataset_digest"]
+    run = client.get_run(version.tags["parent_run"])
+    ingest = client.search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and tags.`potstill.step` = 'ingest'"
+    )
+    assert ingest[0].data.params["source"].endswith("reviews.parquet")
+
+
+def test_an_unchanged_rerun_trains_nothing_and_registers_nothing_new(shop: Shop, first: dict[str, Any]):
+    again = shop.run()
+    assert ran(again) == {"ingest", "champion", "register"}
+    assert (again["version"], again["alias"]) == ("1", "champion")
+    assert again["models"] == first["models"]
+    assert again["wall_s"] < 40
+
+
+def test_a_changed_temperature_reruns_from_distill_on_and_nothing_before(shop: Shop, first: dict[str, Any]):
+    changed = shop.run("distill.temperature=5")
+    assert ran(changed) == {"ingest", "distill", "compress", "champion", "evaluate", "register"}
+    assert changed["version"] == "2"
+    assert "champion" in changed["models"]
+    better = changed["verdict"]["champion"]["better"]
+    assert changed["alias"] == ("champion" if better else "challenger")
+
+
+def test_a_refusal_is_a_successful_run_with_a_written_reason(shop: Shop, first: dict[str, Any]):
+    refused = shop.run("budget.size_mb=0.001")
+    assert not refused["verdict"]["accepted"]
+    assert refused["version"] is None
+    assert refused["verdict"]["reasons"][0].startswith("size: weighs")
+    assert "refused" in refused["stdout"]
+    assert not set(TRAINING) & ran(refused)
+
+
+def test_predict_models_promote_and_rollback(shop: Shop, first: dict[str, Any]):
+    stdin = 'the lamp n1 n2 is very broken\n{"text": "the chair n3 n1 is very lovely", "id": 7}\n'
+    answers = [json.loads(line) for line in shop.potstill("predict", "tiny/1", stdin=stdin).stdout.splitlines()]
+    assert [answer["label"] for answer in answers] == ["negative", "positive"]
+    assert answers[1]["id"] == 7
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert "champion" in shop.potstill("models", "tiny").stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.source=/no/such/file.parquet", "/no/such/file.parquet"),
+        ("teacher.encoder=/no/such/folder", "teacher.encoder: /no/such/folder: no such folder"),
+        ("data.text=txt", "txt"),
+        ("distill.alpha=2", "--set distill.alpha"),
+        ("student.layers=9", "student.layers: 9: the encoder has 4 layers"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(shop: Shop, first: dict[str, Any], override: str, message: str):
+    done = shop.potstill("run", str(shop.recipe), "--set", override)
+    assert done.returncode == 2, done.stdout + done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("potstill: ")
+    assert message in line
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_step_that_fails_tells_why_and_closes_the_tracking_run_as_failed(
+    shop: Shop, first: dict[str, Any], tmp_path: Path
+):
+    lonely = tmp_path / "lonely.csv"
+    lonely.write_text(
+        "text,sentiment,product\n" + "".join(f"good n{i},positive,p{i}\n" for i in range(20)) + "bad,negative,p1\n"
+    )
+    done = shop.potstill("run", str(shop.recipe), "--set", f"data.source={lonely}")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("potstill: ingest: ")
+    assert "negative" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    client = shop.client()
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.`potstill.step` = 'pipeline'", max_results=1)
+    assert runs[0].info.status == "FAILED"
+    assert runs[0].data.tags["verdict"] == "none"
+
+
+def test_an_output_folder_that_can_not_be_written_is_refused(shop: Shop, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    blocked = Shop(shop.recipe, tmp_path / "file" / "root")
+    done = blocked.potstill("run", str(shop.recipe))
+    assert done.returncode == 2
+    assert "can't write there" in done.stderr

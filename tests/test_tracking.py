@@ -179,13 +179,15 @@ def test_files_and_folders_are_kept_with_the_step(client: MlflowClient, tmp_path
 
 def test_the_outcome_stands_on_the_parents_page(client: MlflowClient, tmp_path: Path):
     (tmp_path / "artifact").write_text("<html>")
-    verdict = {"accepted": False, "reasons": ["too slow", "too large"]}
+    clauses = [{"passed": True, "words": "keeps enough"}, {"passed": False, "words": "too slow"}]
+    verdict = {"accepted": False, "reasons": ["too slow", "too large"], "clauses": clauses}
     with tracking.step("register", RECIPE, {}) as log:
         log.conclude(verdict, {"student_int8_macro_f1": 0.9})
         log.report(tmp_path / "artifact", "report.html")
     parent = runs(client)["run-1"]
     assert parent.data.tags["verdict"] == "refused"
     assert parent.data.tags["verdict.reasons"] == "too slow; too large"
+    assert parent.data.tags["mlflow.note.content"] == "**refused**\n\n- ✓ keeps enough\n- ✗ too slow"
     assert parent.data.metrics["student_int8_macro_f1"] == 0.9
     assert artifacts(client, parent.info.run_id) == {"recipe.json", "verdict.json", "report.html"}
 
@@ -202,7 +204,7 @@ def test_closing_gives_the_parent_the_pipelines_end(client: MlflowClient, state:
 
 def test_closing_keeps_the_verdict_of_a_run_that_was_refused(client: MlflowClient):
     with tracking.step("register", RECIPE, {}) as log:
-        log.conclude({"accepted": False, "reasons": ["too slow"]}, {})
+        log.conclude({"accepted": False, "reasons": ["too slow"], "clauses": []}, {})
     tracking.close(RECIPE, "SUCCEEDED")
     parent = runs(client)["run-1"]
     assert (parent.info.status, parent.data.tags["verdict"]) == ("FINISHED", "refused")

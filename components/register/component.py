@@ -49,6 +49,7 @@ def register(
         found = read_evaluation(Path(evaluation.path))
         alias = decide(found.verdict, section.promote)
         log.params({**settings, "champion": champion})
+        log.tags(found.lineage)
         registered = registry.register_edge(
             model,
             Path(edge.path) / "int8",

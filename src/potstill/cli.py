@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -246,7 +247,13 @@ def _show(console: Console, folder: Path, root: Path, model: str) -> None:
     if summary["version"]:
         option = "" if root == Path(".potstill") else f" --root {root}"
         name = model if summary["alias"] == "champion" else f"{model}/{summary['version']}"
-        console.print(f'  echo "your text" | potstill predict {name}{option}', soft_wrap=True)
+        console.print(f'  echo "your text" | {_typed()} predict {name}{option}', soft_wrap=True)
+
+
+def _typed() -> str:
+    """This command as it was typed, so that the next one can be pasted."""
+    path = Path(sys.argv[0])
+    return path.name if shutil.which(path.name) == str(path) else os.path.relpath(path)
 
 
 def _batches(lines: TextIO) -> Iterator[list[tuple[int, str]]]:

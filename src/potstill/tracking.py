@@ -29,6 +29,9 @@ from potstill.errors import UserError
 RUN_ID_VARIABLE = "POTSTILL_RUN_ID"
 PIPELINE_RUN = "kfp.run_id"
 PARENT = "mlflow.parentRunId"
+DESCRIPTION = "mlflow.note.content"
+# MLflow shows runs and metrics first, not the pages for language-model agents.
+TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}
 EXIT_BAD_INPUT = 2
 # What kfp calls a good end: locally, and on a cluster.
 SUCCESS = {"SUCCEEDED", "COMPLETE"}
@@ -92,7 +95,7 @@ def open_run(recipe_name: str, recipe: Mapping[str, Any], artifacts: Path | None
     """
     found = client()
     if artifacts and found.get_experiment_by_name(recipe_name) is None:
-        found.create_experiment(recipe_name, artifact_location=artifacts.absolute().as_uri())
+        found.create_experiment(recipe_name, artifact_location=artifacts.absolute().as_uri(), tags=TRAINING_PAGES)
     found.log_dict(parent_run(found, recipe_name), dict(recipe), "recipe.json")
 
 
@@ -122,7 +125,7 @@ def _experiment(found: MlflowClient, recipe_name: str) -> str:
     experiment = found.get_experiment_by_name(recipe_name)
     if experiment is None:
         try:
-            return str(found.create_experiment(recipe_name))
+            return str(found.create_experiment(recipe_name, tags=TRAINING_PAGES))
         except MlflowException:
             # Another run of the same recipe may have been quicker.
             experiment = found.get_experiment_by_name(recipe_name)
@@ -181,6 +184,8 @@ class StepLog:
         _log_metrics(self._client, self._parent_id, metrics, 0)
         words = "accepted" if verdict["accepted"] else "refused"
         self.tags({"verdict": words, "verdict.reasons": "; ".join(verdict["reasons"]) or "every clause held"})
+        lines = [f"- {'✓' if clause['passed'] else '✗'} {clause['words']}" for clause in verdict["clauses"]]
+        _set_tags(self._client, self._parent_id, {DESCRIPTION: "\n".join([f"**{words}**", "", *lines])})
 
     def report(self, path: Path, name: str) -> None:
         """Keep a file on the parent's page under a name."""
@@ -215,9 +220,10 @@ def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepL
             # What went wrong in the step is worth more than a tracker that fails after it.
             with contextlib.suppress(MlflowException):
                 found.set_terminated(log.run_id, "FAILED")
-        _tell("error", name, message=str(error) or type(error).__name__, expected=isinstance(error, UserError))
         if isinstance(error, UserError):
+            _tell("error", name, message=str(error), expected=True)
             sys.exit(EXIT_BAD_INPUT)
+        _tell("error", name, message=f"{type(error).__name__}: {error}", expected=False)
         raise
     wall_s = round(time.monotonic() - started, 1)
     log.metrics({"wall_s": wall_s})

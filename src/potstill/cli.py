@@ -251,7 +251,7 @@ def _show(console: Console, folder: Path, root: Path, model: str) -> None:
 
 
 def _typed() -> str:
-    """This command as it was typed, so that the next one can be pasted."""
+    """The command as it was typed, so that the next one can be pasted."""
     path = Path(sys.argv[0])
     return path.name if shutil.which(path.name) == str(path) else os.path.relpath(path)
 

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from kfp import dsl, local
 from kfp.local import cache, executor_input_utils
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
 from potstill import tracking
@@ -90,9 +91,9 @@ class Follower(io.TextIOBase):
 
     def _said(self, step: str, line: str) -> None:
         if line.startswith("…") and self.status:
-            self._show(f"{step} {line}")
+            self._show(f"{step} {escape(line)}")
         else:
-            self.console.print(f"[bold]{step:<9}[/] {line}", highlight=False, markup=True, soft_wrap=True)
+            self.console.print(f"[bold]{step:<9}[/] {escape(line)}", highlight=False, soft_wrap=True)
 
     def _show(self, line: str) -> None:
         if self.status:

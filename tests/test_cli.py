@@ -1,0 +1,51 @@
+import io
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from potstill.cli import _batches, _row, main
+from potstill.errors import UserError
+
+
+@pytest.mark.parametrize("command", ["run", "compile", "predict", "models", "promote", "rollback"])
+def test_every_command_has_help_with_an_example(command: str):
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"potstill {command} " in result.output.split("Example:")[1]
+
+
+def test_a_line_is_a_text_and_json_keeps_its_other_fields():
+    assert _row(1, "a fine lamp", "text") == {"text": "a fine lamp"}
+    assert _row(1, '{"text": "a fine lamp", "id": 3}', "text") == {"text": "a fine lamp", "id": 3}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('{"text": ', "line 4: starts like JSON, but is not"), ('{"body": "x"}', "line 4: no text in 'text'; found body")],
+)
+def test_a_bad_line_is_named_by_its_number(line: str, message: str):
+    with pytest.raises(UserError, match=message):
+        _row(4, line, "text")
+
+
+def test_lines_come_in_batches_with_their_numbers_and_without_blanks():
+    batches = list(_batches(io.StringIO("a\n\nb\n" + "c\n" * 64)))
+    assert [len(batch) for batch in batches] == [64, 2]
+    assert batches[0][:2] == [(1, "a"), (3, "b")]
+
+
+def test_a_missing_recipe_is_one_line_and_exit_code_two(tmp_path: Path):
+    result = CliRunner().invoke(main, ["run", str(tmp_path / "none.yaml"), "--root", str(tmp_path / "root")])
+    assert result.exit_code == 2
+    assert result.output.strip().endswith("none.yaml: can't read the recipe: No such file or directory")
+
+
+def test_compile_writes_the_package_where_it_is_asked_to(tmp_path: Path):
+    target = tmp_path / "deep" / "package.yaml"
+    result = CliRunner().invoke(
+        main, ["compile", "recipes/review-sentiment.yaml", "--set", "distill.temperature=7", "--output", str(target)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "defaultValue: 7.0" in target.read_text()
+    assert [path.name for path in target.parent.iterdir()] == ["package.yaml"]

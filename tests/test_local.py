@@ -1,0 +1,95 @@
+import io
+import json
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+from rich.console import Console
+
+from potstill.local import DigestCache, Follower, _point_latest
+
+
+def follower() -> tuple[Follower, io.StringIO, io.StringIO]:
+    log, screen = io.StringIO(), io.StringIO()
+    return Follower(log, Console(file=screen, width=100)), log, screen
+
+
+def event(**values: object) -> str:
+    return f"    ::potstill {json.dumps(values)}\n"
+
+
+def test_people_see_what_steps_say_and_the_log_keeps_all():
+    followed, log, screen = follower()
+    text = event(event="start", step="teach") + "noise of a library\n    teach │ epoch 1/3: loss 0.5\n"
+    for i in range(0, len(text), 7):
+        followed.write(text[i : i + 7])
+    assert screen.getvalue() == "teach     epoch 1/3: loss 0.5\n"
+    assert log.getvalue() == text
+
+
+def test_steps_are_followed_from_start_to_end():
+    followed, _, screen = follower()
+    followed.write(event(event="start", step="teach"))
+    assert followed.steps["teach"].status == "running"
+    followed.write(event(event="end", step="teach", wall_s=65.2))
+    assert (followed.steps["teach"].status, followed.steps["teach"].wall_s) == ("succeeded", 65.2)
+    assert "done in 1 min 05 s" in screen.getvalue()
+
+
+def test_the_first_error_is_kept_with_its_step():
+    followed, _, _ = follower()
+    followed.write(event(event="start", step="ingest"))
+    followed.write(event(event="error", step="ingest", message="rows.csv: no column 'text'", expected=True))
+    assert followed.steps["ingest"].status == "failed"
+    assert (followed.error, followed.expected) == ("ingest: rows.csv: no column 'text'", True)
+
+
+def test_brackets_in_what_a_step_says_are_text_and_not_markup():
+    followed, _, screen = follower()
+    followed.write("ingest │ unknown label '[red]sale[/red]'\n")
+    assert "'[red]sale[/red]'" in screen.getvalue()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DigestCache:
+    return DigestCache(str(tmp_path / "cache"), follower()[0])
+
+
+def key(cache: DigestCache, artifact: dsl.Artifact, **arguments: object) -> str:
+    return cache.compute_key("comp-teach", "image", ["python"], {"dataset": artifact, **arguments})
+
+
+def dataset(uri: str, **metadata: str) -> dsl.Dataset:
+    return dsl.Dataset(name="dataset", uri=uri, metadata=metadata)
+
+
+def test_equal_contents_in_another_place_are_the_same_to_the_cache(cache: DigestCache):
+    first = key(cache, dataset("/runs/1/dataset", digest="abc", mlflow_run_id="1"))
+    assert key(cache, dataset("/runs/2/dataset", digest="abc", mlflow_run_id="2")) == first
+
+
+def test_other_contents_or_another_argument_are_not(cache: DigestCache):
+    first = key(cache, dataset("/runs/1/dataset", digest="abc"), epochs=3)
+    assert key(cache, dataset("/runs/1/dataset", digest="abd"), epochs=3) != first
+    assert key(cache, dataset("/runs/1/dataset", digest="abc"), epochs=4) != first
+
+
+def test_without_a_digest_the_place_counts(cache: DigestCache):
+    assert key(cache, dataset("/runs/1/dataset")) != key(cache, dataset("/runs/2/dataset"))
+
+
+def test_a_result_whose_files_are_gone_is_made_again(cache: DigestCache, tmp_path: Path):
+    (tmp_path / "teacher").mkdir()
+    name = key(cache, dataset("/runs/1/dataset", digest="abc"))
+    cache.put(name, {"teacher": dsl.Model(name="teacher", uri=str(tmp_path / "teacher"))})
+    assert cache.get(name) is not None
+    (tmp_path / "teacher").rmdir()
+    assert cache.get(name) is None
+
+
+def test_latest_moves_to_the_newest_run(tmp_path: Path):
+    for name in ("run-1", "run-2"):
+        (tmp_path / name).mkdir()
+        _point_latest(tmp_path, tmp_path / name)
+    assert (tmp_path / "latest").resolve() == tmp_path / "run-2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "run-1", "run-2"]

@@ -1,4 +1,5 @@
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_a_missing_recipe_is_one_line_and_exit_code_two(tmp_path: Path):
     result = CliRunner().invoke(main, ["run", str(tmp_path / "none.yaml"), "--root", str(tmp_path / "root")])
     assert result.exit_code == 2
     assert result.output.strip().endswith("none.yaml: can't read the recipe: No such file or directory")
+
+
+def test_a_command_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "potstill.pipelines.package", None)
+    result = CliRunner().invoke(main, ["compile", "recipes/review-sentiment.yaml", "--output", str(tmp_path / "p")])
+    assert result.exit_code == 2
+    assert "pip install 'potstill[train,pipeline,ui]'" in result.output
 
 
 def test_compile_writes_the_package_where_it_is_asked_to(tmp_path: Path):

@@ -29,8 +29,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"potstill: {error}", err=True)
-            ctx.exit(EXIT_BAD_INPUT)
+            message = str(error)
+        except ModuleNotFoundError as error:
+            message = f"{error.name} is not installed; this command needs pip install 'potstill[train,pipeline,ui]'"
+        click.echo(f"potstill: {message}", err=True)
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)
 
 
 def root_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,8 +23,8 @@ test: setup  ## run the tests that need no container
 	$(BIN)/python -m pytest
 
 lint: setup  ## check format, style and types
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --no-cache .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
 compile: setup  ## write the KFP packages of the shipped recipes to pipelines/compiled

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from potstill.edge import EdgeModel
 from tokenizers import Tokenizer
 
 from potstill.compress.export import ParityError
 from potstill.data.dataset import read_rows, read_schema
+from potstill.edge import EdgeModel
 from potstill.learn.model import encode_texts, load_model, predict_logits
 from potstill.recipe import Compress
 from potstill.steps.compress import Origin, compress

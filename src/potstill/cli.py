@@ -236,7 +236,7 @@ def _show(console: Console, folder: Path, root: Path, model: str) -> None:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     verdict = summary["verdict"]
     console.print()
-    console.print(models_table(summary))
+    console.print(models_table(summary, console.width))
     for clause in verdict["clauses"]:
         console.print(f"[green]✓[/] {clause['words']}" if clause["passed"] else f"[red]✗[/] {clause['words']}")
     if summary["version"]:

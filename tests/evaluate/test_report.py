@@ -133,16 +133,17 @@ def test_no_more_than_ten_confused_pairs_are_listed():
     assert len(most_confused([[1] * 20 for _ in range(20)], [str(i) for i in range(20)])) == 10
 
 
-@pytest.mark.parametrize("width", [100, 120])
-def test_the_terminal_table_cuts_nothing(width: int):
+@pytest.mark.parametrize(("width", "intervals"), [(80, False), (100, True), (120, True)])
+def test_the_terminal_table_cuts_nothing(width: int, intervals: bool):
     summary = made_up.summary(3, champion=True)
     console = Console(width=width, file=io.StringIO())
-    console.print(models_table(summary))
+    console.print(models_table(summary, width))
     shown = console.file.getvalue()
     assert "…" not in shown
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
-    for row in table_rows(summary):
+    for row in table_rows(summary, intervals):
         assert all(cell in shown for cell in row), row
+    assert ("–" in shown) == intervals
 
 
 def test_rows_come_from_plainest_to_smallest_and_only_what_was_measured():
@@ -152,7 +153,7 @@ def test_rows_come_from_plainest_to_smallest_and_only_what_was_measured():
 
 def test_names_with_brackets_are_not_read_as_colours():
     console = Console(width=120, file=io.StringIO())
-    console.print(models_table(made_up.summary(3) | {"task": "[red]mood[/]"}))
+    console.print(models_table(made_up.summary(3) | {"task": "[red]mood[/]"}, 120))
     assert "[red]mood[/]" in console.file.getvalue()
 
 

@@ -37,23 +37,25 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
     )
 
 
+# The table with its intervals needs this many columns of a terminal.
+WIDE = 100
 COLUMNS = ("model", "macro-F1", "accuracy", "retention", "agreement", "p50 ms", "p95 ms", "MB")
 
 
-def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def table_rows(summary: Mapping[str, Any], intervals: bool = True) -> list[tuple[str, ...]]:
     """The models' figures as text, a row a model: `COLUMNS`."""
-    return [_row(model, summary["models"][model]) for model in MODELS if model in summary["models"]]
+    return [_row(model, summary["models"][model], intervals) for model in MODELS if model in summary["models"]]
 
 
-def models_table(summary: Mapping[str, Any]) -> Table:
-    """The models' figures for a terminal."""
-    rows = summary["rows"]
-    caption = f"{rows['test']:,} test rows; 95 % intervals by paired bootstrap; latency at batch 1 on one thread"
+def models_table(summary: Mapping[str, Any], width: int) -> Table:
+    """The models' figures for a terminal of so many columns; a narrow one gets no intervals, so that nothing is cut."""
+    wide = width >= WIDE
+    intervals = "95 % intervals by paired bootstrap" if wide else "intervals in the report"
+    caption = f"{summary['rows']['test']:,} test rows; {intervals}; latency at batch 1 on one thread"
     table = Table(
         title=escape(f"{summary['recipe']}: {summary['task']}"),
         caption=caption,
         title_justify="left",
-        # Narrow, so that nothing is cut at a hundred columns.
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
@@ -61,7 +63,7 @@ def models_table(summary: Mapping[str, Any]) -> Table:
     )
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    for row in table_rows(summary):
+    for row in table_rows(summary, wide):
         table.add_row(*row, style="bold" if row[0] == "student int8" else None)
     return table
 
@@ -77,14 +79,15 @@ def most_confused(matrix: list[list[int]], outcomes: list[str]) -> list[tuple[st
     return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
 
 
-def _row(model: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
-    def with_interval(name: str) -> str:
-        return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f}–{figures[f'{name}_high']:.3f})"
+def _row(model: str, figures: Mapping[str, Any], intervals: bool) -> tuple[str, ...]:
+    def quality(name: str) -> str:
+        around = f" ({figures[f'{name}_low']:.3f}–{figures[f'{name}_high']:.3f})" if intervals else ""
+        return f"{figures[name]:.3f}{around}"
 
     return (
         model.replace("_", " "),
-        with_interval("macro_f1"),
-        with_interval("accuracy"),
+        quality("macro_f1"),
+        quality("accuracy"),
         f"{figures['retention']:.1%}",
         f"{figures['agreement']:.1%}",
         f"{figures['latency_p50_ms']:.2f}",

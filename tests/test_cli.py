@@ -1,3 +1,4 @@
+import datetime
 import io
 import sys
 from pathlib import Path
@@ -5,8 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from potstill import registry
 from potstill.cli import _batches, _row, main
 from potstill.errors import UserError
+from potstill.registry import Version
 
 
 @pytest.mark.parametrize("command", ["run", "compile", "predict", "models", "promote", "rollback"])
@@ -57,3 +60,14 @@ def test_compile_writes_the_package_where_it_is_asked_to(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "defaultValue: 7.0" in target.read_text()
     assert [path.name for path in target.parent.iterdir()] == ["package.yaml"]
+
+
+def test_a_listing_cuts_no_name_however_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    name, run = "a-model-with-a-name-of-many-words-for-a-shop", "its-recipe-2026-11-24-05-26-35-492063"
+    version = Version(name, "12", ("champion",), 0.9, datetime.datetime(2026, 11, 24), "6f5916124e63", run)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(registry, "versions", lambda model: [version])
+    result = CliRunner().invoke(main, ["models", "--root", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 2
+    assert all(word in result.output.splitlines()[1] for word in (name, "12", "champion", "0.900", run))

@@ -19,6 +19,8 @@ from potstill.recipe import load_recipe
 EXIT_BAD_INPUT = 2
 BATCH_LINES = 64
 LOG_WIDTH = 120
+# Wider than any list of versions: a name that is to be pasted must not be cut or folded.
+UNCUT_WIDTH = 500
 
 
 class Commands(click.Group):
@@ -171,7 +173,7 @@ def models(model: str | None, root: Path) -> None:
             version.dataset_digest[:12],
             version.pipeline_run,
         )
-    Console(highlight=False, soft_wrap=True).print(table if table.row_count else "no registered models yet")
+    Console(highlight=False, width=UNCUT_WIDTH).print(table if table.row_count else "no registered models yet")
 
 
 @main.command()

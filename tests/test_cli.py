@@ -65,7 +65,7 @@ def test_compile_writes_the_package_where_it_is_asked_to(tmp_path: Path):
 def test_a_listing_cuts_no_name_however_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     name, run = "a-model-with-a-name-of-many-words-for-a-shop", "its-recipe-2026-11-24-05-26-35-492063"
     version = Version(name, "12", ("champion",), 0.9, datetime.datetime(2026, 11, 24), "6f5916124e63", run)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setattr(registry, "versions", lambda model: [version])
     result = CliRunner().invoke(main, ["models", "--root", str(tmp_path)])
     assert result.exit_code == 0, result.output

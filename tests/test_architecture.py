@@ -25,8 +25,8 @@ LAYERS = [
     ["code"],
     ["machine"],
     ["recipe"],
-    ["hub"],
-    ["store", "outcomes", "progress"],
+    ["hub", "metrics"],
+    ["store", "outcomes", "inputs", "progress"],
     ["errors"],
 ]
 HEIGHT = {name: len(LAYERS) - level for level, names in enumerate(LAYERS) for name in names}

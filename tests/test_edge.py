@@ -72,8 +72,8 @@ def test_no_texts_give_no_answers(edge: EdgeModel):
 
 
 def test_it_knows_its_outcomes_and_text_column(edge: EdgeModel):
-    assert edge.outcomes == ("negative", "positive")
-    assert edge.text_column == "review"
+    assert edge.outcome.names == ("negative", "positive")
+    assert edge.text_columns == ("review",)
 
 
 def test_predicting_loads_no_torch_pandas_or_mlflow(folder: Path):

@@ -125,3 +125,13 @@ def test_a_section_from_a_form_takes_whole_floats_for_integers_and_names_what_is
 @pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid_and_named_like_their_file(path: Path):
     assert load_recipe(path).name == path.stem
+
+
+def test_text_may_be_one_column_or_several(tmp_path: Path):
+    assert load(tmp_path, GOOD, "data.text=title").data.text == ["title"]
+    assert load(tmp_path, GOOD, "data.text=[brand, title]").data.text == ["brand", "title"]
+
+
+def test_bins_belong_to_a_value(tmp_path: Path):
+    with pytest.raises(UserError, match="bins belongs to kind: value"):
+        load(tmp_path, GOOD, "tasks.sentiment.bins=32")

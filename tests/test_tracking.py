@@ -1,7 +1,6 @@
 """One parent run a pipeline run, a nested run a step, and lines that the local runner can follow."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +138,9 @@ def test_a_long_parameter_is_cut_and_kept_whole_as_an_artifact(client: MlflowCli
 
 
 def test_an_epochs_record_becomes_metrics_at_that_epoch(client: MlflowClient):
-    @dataclass(frozen=True)
-    class Epoch:
-        epoch: int
-        loss: float
-
     with tracking.step("distill", RECIPE, {}) as log:
-        log.epoch(Epoch(1, 0.75))
-        log.epoch(Epoch(2, 0.5))
+        log.epoch({"epoch": 1, "loss": 0.75})
+        log.epoch({"epoch": 2, "loss": 0.5})
     history = client.get_metric_history(log.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.75), (2, 0.5)]
     assert "epoch" not in client.get_run(log.run_id).data.metrics

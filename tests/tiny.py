@@ -47,9 +47,8 @@ def write_edge(folder: Path, good: float = 2.0, max_tokens: int = 8) -> Path:
     card = {
         "name": "tiny",
         "task": "sentiment",
-        "kind": "classification",
-        "outcomes": ["negative", "positive"],
-        "text": "review",
+        "outcome": {"kind": "classification", "names": ["negative", "positive"]},
+        "text": ["review"],
         "max_tokens": max_tokens,
         "pad_token_id": 0,
         "pad_token": "[PAD]",

@@ -54,7 +54,7 @@ def register(
             model,
             Path(edge.path) / "int8",
             run_id=log.run_id,
-            tags={**found.lineage, **tags, **log.lineage, "recipe": recipe_name, "macro_f1": f"{found.macro_f1:.4f}"},
+            tags={**found.lineage, **tags, **log.lineage, "recipe": recipe_name, **found.quality},
             alias=alias,
             judged_against=champion,
             why=f"{promote}, by the pipeline run {log.lineage['kfp.run_id']}",

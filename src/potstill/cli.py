@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.table import Table
 from potstill import __version__
 from potstill.errors import UserError
 from potstill.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from potstill.edge import EdgeModel
 
 EXIT_BAD_INPUT = 2
 BATCH_LINES = 64
@@ -130,7 +133,8 @@ def predict(model: str, root: Path) -> None:
     """Answer lines or JSONL from stdin with JSONL on stdout.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. A line that starts with {
-    is JSON and must hold the model's text column; its other fields are kept. Any other line is a text.
+    is JSON and must hold the model's text columns; its other fields are kept. Any other line is a text, of the first
+    of them.
 
     \b
     Example:
@@ -143,8 +147,9 @@ def predict(model: str, root: Path) -> None:
     with registry.fetched(model) as folder:
         edge = EdgeModel(folder)
         for batch in _batches(sys.stdin):
-            rows = [_row(number, line, edge.text_column) for number, line in batch]
-            answers = edge.answer([str(row[edge.text_column]) for row in rows])
+            rows = [_row(number, line, edge.text_columns[0]) for number, line in batch]
+            texts = [_text(number, row, edge) for (number, _), row in zip(batch, rows, strict=True)]
+            answers = edge.answer(texts)
             for row, answer in zip(rows, answers, strict=True):
                 click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
 
@@ -162,13 +167,13 @@ def models(model: str | None, root: Path) -> None:
     from potstill import registry
 
     _track(root)
-    table = Table("model", "version", "alias", "macro-F1", "registered", "dataset", "run", box=None, pad_edge=False)
+    table = Table("model", "version", "alias", "quality", "registered", "dataset", "run", box=None, pad_edge=False)
     for version in registry.versions(model):
         table.add_row(
             version.model,
             version.version,
             ", ".join(version.aliases),
-            "" if version.macro_f1 is None else f"{version.macro_f1:.3f}",
+            version.quality,
             f"{version.created:%Y-%m-%d %H:%M}",
             version.dataset_digest[:12],
             version.pipeline_run,
@@ -276,13 +281,18 @@ def _batches(lines: TextIO) -> Iterator[list[tuple[int, str]]]:
 
 
 def _row(number: int, line: str, column: str) -> dict[str, Any]:
-    """A line as a row with the text column."""
+    """A line as a row; what is no JSON is the text of the column."""
     if not line.startswith("{"):
         return {column: line}
     try:
         row = json.loads(line)
     except ValueError as error:
         raise UserError(f"line {number}: starts like JSON, but is not: {error}") from error
-    if not isinstance(row.get(column), str):
-        raise UserError(f"line {number}: no text in {column!r}; found {', '.join(row) or 'nothing'}")
     return dict(row)
+
+
+def _text(number: int, row: dict[str, Any], edge: "EdgeModel") -> str:
+    try:
+        return edge.text_of(row)
+    except ValueError as error:
+        raise UserError(f"line {number}: {error}; found {', '.join(row) or 'nothing'}") from error

@@ -1,11 +1,12 @@
 """The edge model at work: text in, probabilities out, on ONNX Runtime and tokenizers alone.
 
 This file also travels with each registered version: MLflow runs it on load ("models from code"), so that neither
-Potstill nor torch must be installed where the model serves. It therefore imports nothing of Potstill.
+Potstill nor torch must be installed where the model serves. Of Potstill it imports only the two modules that travel
+with it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from tokenizers import Tokenizer
+
+if __package__:
+    from potstill.inputs import join_texts
+    from potstill.outcomes import outcome_of, softmax
+else:
+    try:  # The two modules that travel with a registered version go first.
+        from inputs import join_texts  # type: ignore[import-not-found, no-redef]
+        from outcomes import outcome_of, softmax  # type: ignore[import-not-found, no-redef]
+    except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
+        from potstill.inputs import join_texts
+        from potstill.outcomes import outcome_of, softmax
 
 
 class EdgeModel:
@@ -24,15 +36,15 @@ class EdgeModel:
 
     Attributes:
         card: what the model is and where it comes from.
-        outcomes: names of the outcomes, in the order of the probabilities.
-        text_column: the column that the text has in a table.
+        outcome: what the probabilities mean.
+        text_columns: the columns that the text has in a table; several are joined.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         folder = Path(folder)
         self.card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        self.outcomes: tuple[str, ...] = tuple(self.card["outcomes"])
-        self.text_column: str = self.card["text"]
+        self.outcome = outcome_of(self.card["outcome"])
+        self.text_columns: tuple[str, ...] = tuple(self.card["text"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(self.card["max_tokens"])
         self._tokenizer.enable_padding(pad_id=self.card["pad_token_id"], pad_token=self.card["pad_token"])
@@ -42,7 +54,7 @@ class EdgeModel:
 
     def logits(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Logits `[texts, outcomes]`, in the order given; batches of like length, so that little is padding."""
-        found = np.empty((len(texts), len(self.outcomes)), dtype=np.float32)
+        found = np.empty((len(texts), len(self.outcome)), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -54,21 +66,20 @@ class EdgeModel:
             found[chosen] = self._session.run(["logits"], inputs)[0]
         return found
 
-    def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float32]:
+    def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float64]:
         """Probabilities `[texts, outcomes]`, in the order given."""
-        logits = self.logits(texts, batch_size)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: npt.NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return probabilities
+        return softmax(self.logits(texts, batch_size))
+
+    def text_of(self, row: Mapping[Any, Any]) -> str:
+        """The text of a row of a table; it may be blank. Raises ValueError where every text column is missing."""
+        texts = [value for value in map(row.get, self.text_columns) if isinstance(value, str)]
+        if not texts:
+            raise ValueError(f"no text in {' or '.join(map(repr, self.text_columns))}")
+        return join_texts(texts)
 
     def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """For each text its `label`, the `confidence` in it, and the `probabilities` by outcome."""
-        answers = []
-        for row in self.probabilities(texts).astype(float):
-            best = int(row.argmax())
-            by_outcome = dict(zip(self.outcomes, row.tolist(), strict=True))
-            answers.append({"label": self.outcomes[best], "confidence": float(row[best]), "probabilities": by_outcome})
-        return answers
+        """For each text what its outcome says: a class with probabilities, or a forecast with its band."""
+        return self.outcome.answers(self.probabilities(texts))
 
 
 if not __package__:  # MLflow has loaded this file by itself, from a registered version.
@@ -85,11 +96,10 @@ if not __package__:  # MLflow has loaded this file by itself, from a registered 
         def predict(
             self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
         ) -> pd.DataFrame:
-            """Columns `label`, `confidence` and `probabilities`, a row for each row of the input."""
-            texts = model_input[self._edge.text_column]
-            if texts.isna().any():
-                raise ValueError(f"{int(texts.isna().sum())} rows have no text in {texts.name!r}")
-            answers = self._edge.answer([str(text) for text in texts])
-            return pd.DataFrame(answers, columns=["label", "confidence", "probabilities"], index=model_input.index)
+            """What `EdgeModel.answer` says as columns, a row for each row of the input."""
+            texts = [self._edge.text_of(row) for row in model_input.to_dict("records")]
+            return pd.DataFrame(
+                self._edge.answer(texts), columns=list(self._edge.outcome.fields), index=model_input.index
+            )
 
     mlflow.models.set_model(EdgePythonModel())

@@ -1,13 +1,26 @@
 """What a prediction means: every prediction is a distribution over outcomes.
 
-An outcome family encodes labels as indices, names the outcomes in their fixed order and decodes probabilities.
+A family of outcomes reads a label as a number, spreads that number over its outcomes as the target to learn, and reads
+probabilities back in the units of the business. This file also travels with each registered version, so it needs
+nothing but NumPy.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.floating[Any]]
+# The band of a forecast: eight of ten values should fall in it.
+LOW, HIGH = 0.1, 0.9
+# Share of the values, at either end, for which no bins of their own are made.
+TAIL = 0.001
+# Bins beyond those ends, so that smoothing has room.
+MARGIN_BINS = 2
 
 
 @dataclass(frozen=True)
@@ -15,6 +28,8 @@ class Classification:
     """K unordered classes. Their order is an artifact (`schema.json`): it never changes between steps."""
 
     names: tuple[str, ...]
+    kind = "classification"
+    fields = ("label", "confidence", "probabilities")
 
     @classmethod
     def from_labels(cls, labels: Iterable[str]) -> "Classification":
@@ -24,11 +39,200 @@ class Classification:
     def __len__(self) -> int:
         return len(self.names)
 
-    def encode(self, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Indices `[rows]` of the labels. Raises KeyError on an unknown one."""
-        index = {name: i for i, name in enumerate(self.names)}
-        return np.array([index[label] for label in labels], dtype=np.int64)
+    def spec(self) -> dict[str, Any]:
+        """The family as JSON; `outcome_of` reads it."""
+        return {"kind": self.kind, "names": list(self.names)}
 
-    def decode(self, probabilities: npt.NDArray[np.floating]) -> list[str]:
-        """The likeliest outcome of each row of `probabilities [rows, outcomes]`."""
+    def encode(self, labels: Sequence[str]) -> Floats:
+        """Indices `[rows]` of the labels, as floats like every family's values. Raises KeyError on an unknown one."""
+        index = {name: i for i, name in enumerate(self.names)}
+        return np.array([index[label] for label in labels], dtype=np.float64)
+
+    def targets(self, values: Floats) -> npt.NDArray[np.float32]:
+        """All weight on the label: `[rows, outcomes]`."""
+        return np.eye(len(self), dtype=np.float32)[values.astype(np.int64)]
+
+    def same(self, reference: Probabilities, other: Probabilities) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` on which both give the same class."""
+        found: npt.NDArray[np.bool_] = reference.argmax(axis=1) == other.argmax(axis=1)
+        return found
+
+    def adopt(self, other: "Outcome", probabilities: Probabilities) -> Floats:
+        """Another model's probabilities in this order of classes; a class that it does not know gets 0.
+
+        Raises TypeError where the other answers with no class.
+        """
+        if not isinstance(other, Classification):
+            raise TypeError(f"it answers with a {other.kind}, not with a {self.kind}")
+        known = {name: i for i, name in enumerate(other.names)}
+        ours = np.zeros((len(probabilities), len(self)))
+        for i, name in enumerate(self.names):
+            if name in known:
+                ours[:, i] = probabilities[:, known[name]]
+        return ours
+
+    def decode(self, probabilities: Probabilities) -> list[str]:
+        """The likeliest class of each row."""
         return [self.names[i] for i in probabilities.argmax(axis=1)]
+
+    def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
+        """For each row its `label`, the `confidence` in it, and the `probabilities` by class."""
+        rows = probabilities.astype(float)
+        best = rows.argmax(axis=1)
+        return [
+            {
+                "label": self.names[i],
+                "confidence": float(row[i]),
+                "probabilities": dict(zip(self.names, row.tolist(), strict=True)),
+            }
+            for i, row in zip(best, rows, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, such as a price, as a histogram: K bins of equal width on a transformed scale.
+
+    The target is the histogram of a normal distribution around the label (HL-Gauss: Imani & White 2018; Farebrother
+    et al. 2024), so that near misses cost less than far ones and a teacher's doubts have a shape to pass on.
+
+    Attributes:
+        low: lower end of the first bin, on the transformed scale.
+        high: upper end of the last bin; labels beyond an end count as the end.
+        bins: how many.
+        scale: `log` for values above zero that differ by factors, `linear` otherwise.
+        smoothing: standard deviation of the target, in bins.
+    """
+
+    low: float
+    high: float
+    bins: int
+    scale: str
+    smoothing: float
+    kind = "value"
+    fields = ("median", "mean", "low", "high")
+
+    @classmethod
+    def from_values(cls, values: Floats, bins: int, scale: str, smoothing: float) -> "Value":
+        """Bins over all but the outermost thousandths of the training values, with a margin."""
+        low, high = np.quantile(np.log(values) if scale == "log" else values, [TAIL, 1 - TAIL])
+        width = max(float(high - low), 1e-6) / (bins - 2 * MARGIN_BINS)
+        return cls(float(low) - MARGIN_BINS * width, float(high) + MARGIN_BINS * width, bins, scale, smoothing)
+
+    def __len__(self) -> int:
+        return self.bins
+
+    def forward(self, values: Floats) -> Floats:
+        """Values on the transformed scale."""
+        return np.log(values) if self.scale == "log" else values
+
+    def back(self, places: Floats) -> Floats:
+        """Places on the transformed scale in the label's units."""
+        return np.exp(places) if self.scale == "log" else places
+
+    @property
+    def width(self) -> float:
+        """Width of a bin, on the transformed scale."""
+        return (self.high - self.low) / self.bins
+
+    @cached_property
+    def edges(self) -> Floats:
+        """Ends of the bins `[bins + 1]`, in the label's units."""
+        return self.back(np.linspace(self.low, self.high, self.bins + 1))
+
+    @cached_property
+    def centres(self) -> Floats:
+        """Mean of each bin `[bins]` in the label's units, were its weight spread evenly on the transformed scale."""
+        if self.scale == "linear":
+            return (self.edges[:-1] + self.edges[1:]) / 2
+        return np.diff(self.edges) / self.width
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each bin's ends."""
+        return tuple(f"{a:.6g} to {b:.6g}" for a, b in zip(self.edges[:-1], self.edges[1:], strict=True))
+
+    def spec(self) -> dict[str, Any]:
+        """The family as JSON; `outcome_of` reads it."""
+        ends = {"low": self.low, "high": self.high, "bins": self.bins}
+        return {"kind": self.kind, **ends, "scale": self.scale, "smoothing": self.smoothing}
+
+    def encode(self, labels: Sequence[str]) -> Floats:
+        """The labels `[rows]` as numbers. Raises ValueError on one that isn't."""
+        return np.array([float(label) for label in labels])
+
+    def targets(self, values: Floats) -> npt.NDArray[np.float32]:
+        """Histograms `[rows, bins]` of a normal distribution around each value, cut off at the ends."""
+        # Only training needs it; where a model serves there is no SciPy.
+        from scipy.special import ndtr
+
+        centre = np.clip(self.forward(values), self.low + self.width / 2, self.high - self.width / 2)
+        edges = np.linspace(self.low, self.high, self.bins + 1)
+        below = ndtr((edges[None] - centre[:, None]) / (self.smoothing * self.width))
+        weight = np.diff(below, axis=1)
+        targets: npt.NDArray[np.float32] = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+        return targets
+
+    def mean(self, probabilities: Probabilities) -> Floats:
+        """Expected value `[rows]`: the forecast that is right on the whole, as for a turnover."""
+        return probabilities.astype(np.float64) @ self.centres
+
+    def quantile(self, probabilities: Probabilities, share: float) -> Floats:
+        """The value `[rows]` below which the share of the probability lies; evenly spread within a bin."""
+        mass = probabilities.astype(np.float64)
+        below = np.cumsum(mass / mass.sum(axis=1, keepdims=True), axis=1)
+        bins = np.minimum((below < share).sum(axis=1), self.bins - 1)
+        rows = np.arange(len(mass))
+        before = np.where(bins > 0, below[rows, bins - 1], 0.0)
+        inside = np.clip((share - before) / np.maximum(below[rows, bins] - before, 1e-12), 0, 1)
+        return self.back(self.low + (bins + inside) * self.width)
+
+    def same(self, reference: Probabilities, other: Probabilities) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` on which the other's median lies in the reference's middle half (25 to 75 %)."""
+        middle = self.quantile(other, 0.5)
+        return np.logical_and(
+            self.quantile(reference, 0.25) <= middle,
+            middle <= self.quantile(reference, 0.75),
+        )
+
+    def adopt(self, other: "Outcome", probabilities: Probabilities) -> Floats:
+        """Another model's histogram over its bins, as one over these.
+
+        Raises TypeError where the other answers with no value.
+        """
+        if not isinstance(other, Value):
+            raise TypeError(f"it answers with a {other.kind}, not with a {self.kind}")
+        mass = probabilities.astype(np.float64)
+        below = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)], axis=1)
+        ours = np.stack([np.interp(self.edges, other.edges, row) for row in below])
+        # What lies beyond our ends belongs to the outermost bins.
+        ours[:, 0], ours[:, -1] = 0, below[:, -1]
+        return np.diff(ours, axis=1)
+
+    def decode(self, probabilities: Probabilities) -> list[float]:
+        """The median of each row."""
+        return [float(value) for value in self.quantile(probabilities, 0.5)]
+
+    def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
+        """For each row its `median` and `mean`, and `low` and `high`, between which four of five values should lie."""
+        low, middle, high = (self.quantile(probabilities, share) for share in (LOW, 0.5, HIGH))
+        columns = (middle, self.mean(probabilities), low, high)
+        return [dict(zip(self.fields, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
+
+
+Outcome = Classification | Value
+
+
+def outcome_of(spec: Mapping[str, Any]) -> Outcome:
+    """The family that `spec()` described."""
+    values = dict(spec)
+    if values.pop("kind") == Classification.kind:
+        return Classification(tuple(values["names"]))
+    return Value(**values)
+
+
+def softmax(logits: Probabilities) -> Floats:
+    """Probabilities `[rows, outcomes]` of logits."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities

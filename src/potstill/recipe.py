@@ -25,6 +25,12 @@ def _exact_number(value: Any) -> Any:
     return value
 
 
+def _listed(value: Any) -> Any:
+    """One column's name, as most recipes give it, or a list of them."""
+    return [value] if isinstance(value, str) else value
+
+
+ColumnNames = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
 LearningRate = Annotated[float, BeforeValidator(_exact_number), Field(gt=0, le=1)]
 
 
@@ -59,7 +65,7 @@ class Data(Section):
     train: str | None = Field(None, description="Training rows, when the division is given.")
     validation: str | None = Field(None, description="Validation rows; none: cut from the training rows by `split`.")
     test: str | None = Field(None, description="Test rows, when the division is given.")
-    text: str = Field("text", min_length=1, description="Column with the text.")
+    text: ColumnNames = Field(["text"], min_length=1, description="Column with the text, or several to be joined.")
     split: Split = Split()
     shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
 
@@ -76,8 +82,26 @@ class Data(Section):
 class Task(Section):
     """What is predicted."""
 
-    kind: Literal["classification"] = Field("classification", description="How outcomes are encoded and judged.")
+    kind: Literal["classification", "value"] = Field(
+        "classification", description="A class out of several, or a number such as a price."
+    )
     label: str = Field("label", min_length=1, description="Column with the label.")
+    scale: Literal["log", "linear"] = Field(
+        "log", description="How a value's bins are spread; log for values above zero that differ by factors."
+    )
+    bins: int = Field(64, ge=8, le=1024, description="Bins of a value's histogram.")
+    smoothing: float = Field(
+        0.75, gt=0, le=10, description="Spread of a value's target around the label, in bins (standard deviation)."
+    )
+
+    @model_validator(mode="after")
+    def _has_bins_only_for_a_value(self) -> Self:
+        fields = type(self).model_fields
+        # A pipeline's form sends defaults too.
+        odd = [name for name in ("scale", "bins", "smoothing") if getattr(self, name) != fields[name].default]
+        if self.kind != "value" and odd:
+            raise ValueError(f"{odd[0]} belongs to kind: value")
+        return self
 
 
 class Training(Section):

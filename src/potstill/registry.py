@@ -22,7 +22,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Map
 
-from potstill import edge
+from potstill import edge, outcomes
+from potstill import inputs as inputs_module
 from potstill.errors import UserError
 from potstill.tracking import client
 
@@ -34,6 +35,15 @@ WHY_LENGTH = 500
 ROLLBACK = "rollback: "
 # What a version needs where it serves; nothing more is installed there.
 SERVING_LIBRARIES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "tokenizers")
+# Columns of the answers, by kind of outcome.
+ANSWERS = {
+    outcomes.Classification.kind: [
+        ColSpec(DataType.string, "label"),
+        ColSpec(DataType.double, "confidence"),
+        ColSpec(Map(DataType.double), "probabilities"),
+    ],
+    outcomes.Value.kind: [ColSpec(DataType.double, name) for name in ("median", "mean", "low", "high")],
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Version:
     model: str
     version: str
     aliases: tuple[str, ...]
-    macro_f1: float | None
+    quality: str
     created: datetime.datetime
     dataset_digest: str
     pipeline_run: str
@@ -256,24 +266,18 @@ def _still(found: MlflowClient, model: str, expected: str | None) -> None:
 def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> str:
     """Log the edge model as a generic MLflow model that needs neither Potstill nor torch; return its new version."""
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    signature = ModelSignature(
-        Schema([ColSpec(DataType.string, card["text"])]),
-        Schema(
-            [
-                ColSpec(DataType.string, "label"),
-                ColSpec(DataType.double, "confidence"),
-                ColSpec(Map(DataType.double), "probabilities"),
-            ]
-        ),
-    )
+    texts: list[str] = card["text"]
+    inputs = [ColSpec(DataType.string, name, required=len(texts) == 1) for name in texts]
+    signature = ModelSignature(Schema(inputs), Schema(ANSWERS[card["outcome"]["kind"]]))
     mlflow.set_tracking_uri(found.tracking_uri)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
             name="edge",
             python_model=edge.__file__,
+            code_paths=[inputs_module.__file__, outcomes.__file__],
             artifacts={"edge": str(folder)},
             signature=signature,
-            input_example=pd.DataFrame({card["text"]: ["a text to answer"]}),
+            input_example=pd.DataFrame({name: ["a text to answer"] for name in texts}),
             pip_requirements=[f"{name}=={installed(name)}" for name in SERVING_LIBRARIES],
             registered_model_name=model,
         )
@@ -372,12 +376,11 @@ def _numbers(found: MlflowClient, model: str) -> str:
 
 
 def _line(found: MlflowClient, entry: ModelVersion) -> Version:
-    score = entry.tags.get("macro_f1")
     return Version(
         model=entry.name,
         version=_number(entry),
         aliases=tuple(_aliases(found, entry)),
-        macro_f1=float(score) if score else None,
+        quality=" ".join(entry.tags[name] for name in ("metric", "quality") if name in entry.tags),
         created=datetime.datetime.fromtimestamp(entry.creation_timestamp / 1000),
         dataset_digest=entry.tags.get("dataset_digest", ""),
         pipeline_run=entry.tags.get("kfp.run_id", ""),

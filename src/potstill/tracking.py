@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +163,9 @@ class StepLog:
         """Log numbers."""
         _log_metrics(self._client, self.run_id, values, step)
 
-    def epoch(self, epoch: Any) -> None:
-        """Log one epoch's record (a dataclass with the field `epoch`)."""
-        values = asdict(epoch) if is_dataclass(epoch) and not isinstance(epoch, type) else dict(epoch)
-        self.metrics({name: value for name, value in values.items() if name != "epoch"}, step=values["epoch"])
+    def epoch(self, values: Mapping[str, float]) -> None:
+        """Log one epoch's figures; `epoch` is its number."""
+        self.metrics({name: value for name, value in values.items() if name != "epoch"}, step=int(values["epoch"]))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Tag the step's run and the parent, so that both can be found by digest."""

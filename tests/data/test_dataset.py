@@ -6,12 +6,12 @@ import pytest
 
 from potstill.data.dataset import Schema, ShardWriter, read_rows, read_schema, stream_rows, write_schema
 from potstill.errors import UserError
+from potstill.outcomes import Classification
 
 SCHEMA = Schema(
     task="intent",
-    kind="classification",
-    outcomes=("café", "tea"),
-    text="question",
+    outcome=Classification(("café", "tea")),
+    text=("question",),
     label="intent",
     rows={"train": 7, "validation": 0, "test": 0},
     rejected={"duplicate": 1},
@@ -51,7 +51,7 @@ def test_tables_of_any_size_fill_shards_of_the_asked_size(tmp_path):
     rows = read_rows(tmp_path, "train", SCHEMA)
     assert rows.row == ["r0", "r1", "r2", "r3", "r4", "r5", "r6"]
     assert rows.text[6] == "t6"
-    assert rows.label.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert rows.value.tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert len(rows) == 7
 
 

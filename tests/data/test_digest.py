@@ -30,7 +30,7 @@ def test_dataset_digest_covers_rows_their_order_their_split_and_the_outcomes_but
         for batch in train_batches:
             whole.add("train", batch)
         whole.add("test", test)
-        return whole.hexdigest(outcomes)
+        return whole.hexdigest({"names": outcomes})
 
     base = digest([["1", "2"]], ["3"])
     assert digest([["1"], [], ["2"]], ["3"]) == base

@@ -7,9 +7,11 @@ from potstill.data.formats import Columns
 from potstill.data.split import TEST, TRAIN, VALIDATION
 from potstill.data.validate import Reason, judge, refuse_division, refuse_unusable, survey
 from potstill.errors import UserError
+from potstill.recipe import Task
 
-COLUMNS = Columns("text", "label")
-GROUPED = Columns("text", "label", "shop")
+TASK = Task()
+COLUMNS = Columns(("text",), "label")
+GROUPED = Columns(("text",), "label", "shop")
 
 
 def csv(path, rows, header="text,label"):
@@ -24,7 +26,7 @@ def reasons(found):
 def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tmp_path):
     source = csv(tmp_path / "rows.csv", ["good,a", '" \t\u00a0\u3000",a', "x,", ",", "x,  ", "fine,b"])
 
-    found = survey({TRAIN: source}, COLUMNS, seed=7)
+    found = survey({TRAIN: source}, COLUMNS, TASK, seed=7)
 
     assert reasons(found) == ["kept", "empty text", "empty label", "empty text", "empty label", "kept"]
     assert found.counts() == {"empty text": 2, "empty label": 2}
@@ -34,8 +36,8 @@ def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tm
 def test_rows_without_a_group_are_marked_when_rows_are_divided_by_it(tmp_path):
     source = csv(tmp_path / "rows.csv", ["good,a,s1", "other,b,"], "text,label,shop")
 
-    assert reasons(survey({TRAIN: source}, GROUPED, seed=7)) == ["kept", "empty group"]
-    assert reasons(survey({TRAIN: source}, COLUMNS, seed=7)) == ["kept", "kept"]
+    assert reasons(survey({TRAIN: source}, GROUPED, TASK, seed=7)) == ["kept", "empty group"]
+    assert reasons(survey({TRAIN: source}, COLUMNS, TASK, seed=7)) == ["kept", "kept"]
 
 
 def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
@@ -43,7 +45,7 @@ def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
         tmp_path / "rows.csv", ["Late again,a", "late again,a", "Late  again ,a", "Late again,b", "Late again,a"]
     )
 
-    found = judge(survey({TRAIN: source}, COLUMNS, seed=7), given=False, by_group=False)
+    found = judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, by_group=False, classes=True)
 
     # Case makes another text; white space doesn't.
     assert reasons(found) == ["kept", "kept", "duplicate", "conflicting label", "duplicate"]
@@ -56,7 +58,7 @@ def test_given_test_rows_stay_whole_and_what_would_leak_is_taken_from_the_others
         TEST: csv(tmp_path / "test.csv", ["one,a", "three,a", "six,b", "six,b"]),
     }
 
-    found = judge(survey(locations, COLUMNS, seed=7), given=True, by_group=False)
+    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, by_group=False, classes=True)
 
     assert reasons(found)[:4] == ["also in test", "also in validation", "also in test", "kept"]
     # With every row of class a gone from training, a can't be learnt.
@@ -70,7 +72,7 @@ def test_given_rows_with_a_label_that_training_lacks_are_marked(tmp_path):
         TEST: csv(tmp_path / "test.csv", ["three,cancle_order", "four,track_order"]),
     }
 
-    found = judge(survey(locations, COLUMNS, seed=7), given=True, by_group=False)
+    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, by_group=False, classes=True)
 
     assert reasons(found) == ["kept", "kept", "unknown label", "kept"]
 
@@ -81,7 +83,7 @@ def test_groups_of_given_test_rows_are_taken_from_training(tmp_path):
         TEST: csv(tmp_path / "test.csv", ["four,a,s2", "five,b,s4"], "text,label,shop"),
     }
 
-    found = judge(survey(locations, GROUPED, seed=7), given=True, by_group=True)
+    found = judge(survey(locations, GROUPED, TASK, seed=7), given=True, by_group=True, classes=True)
 
     assert reasons(found) == ["kept", "group also in test", "kept", "kept", "kept"]
 
@@ -90,7 +92,9 @@ def refusal(tmp_path, rows):
     source = csv(tmp_path / "rows.csv", rows)
     with pytest.raises(UserError) as caught:
         refuse_unusable(
-            judge(survey({TRAIN: source}, COLUMNS, seed=7), given=False, by_group=False), COLUMNS, {TRAIN: source}
+            judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, by_group=False, classes=True),
+            COLUMNS,
+            {TRAIN: source},
         )
     assert str(caught.value).startswith(source)
     return str(caught.value)
@@ -106,7 +110,7 @@ def test_texts_without_a_letter_are_refused(tmp_path):
 
 def test_chinese_and_cyrillic_are_words(tmp_path):
     for text in ("很好", "хорошо"):
-        assert len(survey({TRAIN: csv(tmp_path / "rows.csv", [f"{text},a"])}, COLUMNS, seed=7)) == 1
+        assert len(survey({TRAIN: csv(tmp_path / "rows.csv", [f"{text},a"])}, COLUMNS, TASK, seed=7)) == 1
 
 
 def test_all_rows_rejected_is_refused_with_the_reasons(tmp_path):
@@ -136,7 +140,9 @@ def test_a_class_whose_second_row_is_a_duplicate_says_so(tmp_path):
 def division_refusal(tmp_path, columns, rows, split):
     source = csv(tmp_path / "rows.csv", rows, "text,label,shop")
     with pytest.raises(UserError) as caught:
-        refuse_division(survey({TRAIN: source}, columns, seed=7), np.array(split, dtype=np.uint8), columns, source)
+        refuse_division(
+            survey({TRAIN: source}, columns, TASK, seed=7), np.array(split, dtype=np.uint8), columns, source
+        )
     return str(caught.value)
 
 

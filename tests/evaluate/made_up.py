@@ -1,6 +1,7 @@
 """A plausible summary and its figures, for tests of what a person reads."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from potstill.evaluate import figures
 from potstill.evaluate.calibration import reliability
 from potstill.evaluate.contract import Measured, judge
 from potstill.evaluate.quality import Interval
+from potstill.metrics import MEANINGS
+from potstill.outcomes import Classification
 from potstill.recipe import Budget
 
 # Macro-F1, half its interval, p50 in ms, bytes.
@@ -51,6 +54,7 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
     np.fill_diagonal(confusion, random.integers(35, 41, size=outcomes) * (6 if outcomes <= 12 else 1))
     over = Interval(0.004, -0.003, 0.011) if champion else None
     measured = Measured(
+        MEANINGS["classification"]["macro_f1"],
         0.991 if accepted else 0.951, 0.957, 0.008, 4.1, 11.3,
         Interval(0.013, 0.004, 0.022), Interval(0.084, 0.07, 0.098), over,
     )  # fmt: skip
@@ -63,7 +67,9 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
         "recipe": "review-sentiment",
         "model": "review-sentiment",
         "task": "sentiment",
-        "outcomes": names,
+        "outcome": Classification(tuple(names)).spec(),
+        "metrics": {name: asdict(meaning) for name, meaning in MEANINGS["classification"].items()},
+        "trivial": {"macro_f1": 0.2, "accuracy": 0.4},
         "rows": {"train": 9002, "validation": 1001, "test": 3080},
         "rejected": {"empty text": 9, "the same text with another label": 3},
         "models": models,
@@ -92,8 +98,8 @@ def drawn(found: Any) -> dict[str, str]:
     labels[:500] = probabilities[:500].argmax(axis=1)
     bins = reliability(probabilities, labels)
     return {
-        "quality_latency": figures.quality_latency(found["models"]),
-        "training_curves": figures.training_curves(found["curves"]),
-        "confusion": figures.confusion(np.array(found["confusion"]), found["outcomes"]),
+        "quality_latency": figures.quality_latency(found["models"], "macro_f1", "macro-F1"),
+        "training_curves": figures.training_curves(found["curves"], "macro_f1", "macro-F1"),
+        "confusion": figures.confusion(np.array(found["confusion"]), found["outcome"]["names"]),
         "reliability": figures.reliability_diagram({"teacher": bins, "student_int8": bins[2:]}),
     }

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from potstill.evaluate.baseline import Baseline
+from potstill.outcomes import Classification, Value
 
+TWO = Classification(("a", "b"))
 GOOD, BAD = ["great", "lovely", "solid"], ["poor", "broken", "awful"]
 
 
@@ -14,7 +16,7 @@ def shop(rows: int, seed: int) -> tuple[list[str], np.ndarray]:
 
 
 def test_it_learns_words_and_gives_a_distribution():
-    baseline = Baseline(*shop(120, 0), *shop(40, 1), outcomes=2)
+    baseline = Baseline(*shop(120, 0), *shop(40, 1), TWO)
     texts, labels = shop(50, 2)
     found = baseline.probabilities(texts)
     assert found.shape == (50, 2)
@@ -24,7 +26,7 @@ def test_it_learns_words_and_gives_a_distribution():
 
 def test_an_outcome_without_a_training_row_keeps_its_column():
     texts, labels = shop(60, 0)
-    found = Baseline(texts, labels * 2, texts, labels * 2, outcomes=3).probabilities(texts)
+    found = Baseline(texts, labels * 2, texts, labels * 2, Classification(("a", "b", "c"))).probabilities(texts)
     assert found.shape == (60, 3)
     assert (found[:, 1] == 0).all()
 
@@ -32,33 +34,50 @@ def test_an_outcome_without_a_training_row_keeps_its_column():
 def test_pairs_of_words_count():
     texts = [f"item {i} {'not good' if i % 2 else 'good'} {'' if i % 2 else 'not'}" for i in range(80)]
     labels = np.arange(80) % 2
-    assert (Baseline(texts, labels, texts, labels, 2).probabilities(texts).argmax(axis=1) == labels).all()
+    assert (Baseline(texts, labels, texts, labels, TWO).probabilities(texts).argmax(axis=1) == labels).all()
 
 
 def test_text_without_spaces_is_read_by_characters():
     train = ["这个水壶很好用", "质量太差了", "非常好用推荐", "用了两天就坏质量差"] * 10
     labels = np.array([1, 0, 1, 0] * 10)
-    found = Baseline(train, labels, train, labels, 2).probabilities(["这把椅子很好用", "灯的质量很差"])
+    found = Baseline(train, labels, train, labels, TWO).probabilities(["这把椅子很好用", "灯的质量很差"])
     assert found.argmax(axis=1).tolist() == [1, 0]
 
 
 def test_four_rows_in_which_no_word_comes_twice_are_enough():
     texts, labels = ["great kettle", "poor lamp", "solid chair", "broken radio"], np.array([1, 0, 1, 0])
-    assert Baseline(texts, labels, texts, labels, 2).probabilities(texts).shape == (4, 2)
+    assert Baseline(texts, labels, texts, labels, TWO).probabilities(texts).shape == (4, 2)
 
 
 def test_texts_without_a_word_are_no_accident():
     texts, labels = ["🙂", "🙁", "🙂🙂", "🙁🙁"] * 5, np.array([1, 0, 1, 0] * 5)
-    assert Baseline(texts, labels, texts, labels, 2).probabilities(texts).shape == (20, 2)
+    assert Baseline(texts, labels, texts, labels, TWO).probabilities(texts).shape == (20, 2)
 
 
 def test_equal_rows_give_equal_answers():
-    first, second = (Baseline(*shop(80, 0), *shop(30, 1), outcomes=2).probabilities(["lovely lamp"]) for _ in range(2))
+    first, second = (Baseline(*shop(80, 0), *shop(30, 1), TWO).probabilities(["lovely lamp"]) for _ in range(2))
     assert (first == second).all()
 
 
 def test_the_size_counts_vocabulary_and_weights_as_stored():
     texts, labels = ["aa", "bb", "aa", "bb"], np.array([0, 1, 0, 1])
-    size = Baseline(texts, labels, texts, labels, 2).size_bytes()
+    size = Baseline(texts, labels, texts, labels, TWO).size_bytes()
     # Two terms: '{"aa": 0, "bb": 1}' is 18 bytes; two weights of IDF, two coefficients and an intercept are 5 × 4.
     assert size == 18 + 20
+
+
+def test_values_come_with_a_spread_as_wide_as_the_errors_on_other_rows():
+    random = np.random.default_rng(0)
+
+    def priced(rows: int) -> tuple[list[str], np.ndarray]:
+        gold = random.integers(2, size=rows)
+        texts = [f"ring of {'gold' if g else 'tin'}" for g in gold]
+        return texts, np.exp(np.where(gold, 6.0, 3.0) + random.normal(0, 0.4, size=rows))
+
+    outcome = Value(0.0, 9.0, 180, "log", 0.75)
+    baseline = Baseline(*priced(600), *priced(300), outcome)
+    found = baseline.probabilities(["ring of gold", "ring of tin"])
+    assert np.log(outcome.quantile(found, 0.5)) == pytest.approx([6.0, 3.0], abs=0.3)
+    # One standard deviation to either side holds 68 %.
+    width = np.log(outcome.quantile(found, 0.841)) - np.log(outcome.quantile(found, 0.159))
+    assert width / 2 == pytest.approx([0.4, 0.4], abs=0.08)

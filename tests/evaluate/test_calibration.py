@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from potstill.evaluate.calibration import brier_score, expected_calibration_error, reliability
+from potstill.evaluate.calibration import (
+    brier_score,
+    expected_calibration_error,
+    quantile_error,
+    quantile_shares,
+    reliability,
+)
+from potstill.outcomes import Value
 
 
 def sure(confidence: float, rows: int) -> np.ndarray:
@@ -56,3 +63,14 @@ def test_brier_is_twice_sklearns_for_two_outcomes():
     random = np.random.default_rng(0)
     probabilities, labels = random.dirichlet(np.ones(2), size=100), random.integers(2, size=100)
     assert brier_score(probabilities, labels) == pytest.approx(2 * brier_score_loss(labels, probabilities[:, 1]))
+
+
+def test_deciles_of_an_honest_forecast_hold_their_shares_and_of_a_narrow_one_do_not():
+    random = np.random.default_rng(0)
+    centre = random.normal(50, 5, size=5000)
+    values = centre + random.normal(0, 4, size=5000)
+    bins = Value(0.0, 100.0, 500, "linear", 0.75)
+    honest, narrow = (Value(0.0, 100.0, 500, "linear", s / bins.width).targets(centre) for s in (4.0, 1.0))
+    assert list(quantile_shares(bins, honest, values).values()) == pytest.approx(np.arange(1, 10) / 10, abs=0.02)
+    assert quantile_error(bins, honest, values) < 0.02
+    assert quantile_error(bins, narrow, values) > 0.1

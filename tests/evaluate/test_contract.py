@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from potstill.evaluate.contract import Measured, Verdict, judge
 from potstill.evaluate.quality import Interval
+from potstill.metrics import Meaning
 from potstill.recipe import Budget
 
+F1 = Meaning("macro-F1", True)
 BUDGET = Budget(retention=0.95, agreement=0.8, flips=0.02, latency_p95_ms=5.0, size_mb=20.0)
-GOOD = Measured(0.97, 0.9, 0.01, 4.0, 18.0, Interval(0.01, -0.01, 0.03), Interval(0.1, 0.05, 0.15), None)
+GOOD = Measured(F1, 0.97, 0.9, 0.01, 4.0, 18.0, Interval(0.01, -0.01, 0.03), Interval(0.1, 0.05, 0.15), None)
 WORSE = Interval(-0.05, -0.08, -0.001)
 # Clause, the field that it looks at, a value just inside the limit and one just outside.
 EDGES = [
@@ -53,7 +55,9 @@ def test_a_difference_that_is_no_number_is_refused(field: str):
 
 @given(st.floats(0, 1.2), st.floats(0, 1), st.floats(0, 0.1), st.floats(0, 20), st.floats(0, 80), st.floats(-0.5, 0.5))
 def test_accepted_means_that_every_limit_holds(retention, agreement, flips, latency, size, high):
-    measured = Measured(retention, agreement, flips, latency, size, Interval(high, -1, high), GOOD.over_baseline, None)
+    measured = Measured(
+        F1, retention, agreement, flips, latency, size, Interval(high, -1, high), GOOD.over_baseline, None
+    )
     expected = retention >= 0.95 and agreement >= 0.8 and flips <= 0.02 and latency <= 5 and size <= 20 and high >= 0
     assert judge(measured, BUDGET, "none").accepted == expected
 
@@ -80,3 +84,16 @@ def test_words_say_what_was_found_and_what_is_required():
 def test_a_verdict_survives_json():
     verdict = judge(replace(GOOD, flips=0.5, over_champion=Interval(0.1, 0.0, 0.2)), BUDGET, "3")
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_for_an_error_less_is_better_against_rivals_and_champion():
+    error = Meaning("MAE", False)
+    better, worse = Interval(-0.1, -0.2, -0.05), Interval(0.1, 0.05, 0.2)
+    verdict = judge(
+        replace(GOOD, metric=error, over_control=better, over_baseline=worse, over_champion=better), BUDGET, "3"
+    )
+    assert [clause.name for clause in verdict.clauses if not clause.passed] == ["baseline"]
+    assert verdict.reasons[0].endswith("95 % interval +0.050 to +0.200; must not lie above 0")
+    assert verdict.champion is not None
+    assert verdict.champion.better
+    assert "gain in MAE over a constant forecast" in verdict.clauses[0].words

@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 
 from potstill.evaluate.contract import Measured, Verdict, judge
 from potstill.evaluate.quality import Interval, ratio, resample
+from potstill.metrics import Meaning, metrics_of
+from potstill.outcomes import Classification
 from potstill.recipe import Budget
 
 BUDGET = Budget(retention=0.97, agreement=0.9, flips=0.03, latency_p95_ms=5, size_mb=15)
+F1 = Meaning("macro-F1", True)
 SOUND = Measured(
+    metric=F1,
     retention=0.985,
     agreement=0.94,
     flips=0.01,
@@ -46,14 +50,16 @@ def test_an_interval_with_a_hole_never_passes(rival: str, part: str):
 
 def test_a_teacher_without_a_right_answer_gives_no_retention_and_so_no_acceptance():
     labels = np.array([0, 1] * 20)
-    found = resample(labels, {"student": labels, "teacher": 1 - labels}, 2, 100, seed=7)
-    retention = ratio(found["student"], found["teacher"])
+    outcome, guesses = Classification(("a", "b")), {"student": labels, "teacher": 1 - labels}
+    metrics = {name: metrics_of(outcome, labels.astype(float), np.eye(2)[guess]) for name, guess in guesses.items()}
+    found = resample(metrics, len(labels), 100, seed=7)
+    retention = ratio(found["student"]["macro_f1"], found["teacher"]["macro_f1"])
     assert np.isnan([retention.value, retention.low, retention.high]).all()
     assert failed(judge(replace(SOUND, retention=retention.value), BUDGET, "none")) == {"retention"}
 
 
 def test_all_failures_are_told_not_only_the_first():
-    verdict = judge(Measured(0.1, 0.1, 0.9, 900, 900, WORSE, WORSE, None), BUDGET, "none")
+    verdict = judge(Measured(F1, 0.1, 0.1, 0.9, 900, 900, WORSE, WORSE, None), BUDGET, "none")
     assert len(failed(verdict)) == 7
     assert [reason.split(":")[0] for reason in verdict.reasons] == [clause.name for clause in verdict.clauses]
 
@@ -64,9 +70,9 @@ def test_a_better_figure_never_turns_acceptance_into_refusal(
 ):
     spans = [Interval(high - 0.3, high - 0.6, high) for high in (up - 0.5, down - 0.5)]
     better_spans = [Interval(s.value + gain, s.low + gain, s.high + gain) for s in spans]
-    plain = Measured(retention, agreement, flips, latency, size, *spans, None)
+    plain = Measured(F1, retention, agreement, flips, latency, size, *spans, None)
     better = Measured(
-        retention + gain, agreement + gain, flips - gain, latency - gain, size - gain, *better_spans, None
+        F1, retention + gain, agreement + gain, flips - gain, latency - gain, size - gain, *better_spans, None
     )
     assert failed(judge(better, BUDGET, "none")) <= failed(judge(plain, BUDGET, "none"))
 

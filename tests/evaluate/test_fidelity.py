@@ -3,16 +3,19 @@ import math
 import numpy as np
 import pytest
 
-from potstill.evaluate.fidelity import agreement, flips, kl_divergence, softmax
+from potstill.evaluate.fidelity import agreement, flips, kl_divergence
+from potstill.outcomes import Classification, softmax
+
+TWO = Classification(("a", "b"))
 
 
 def test_agreement_is_the_share_of_equal_answers():
     first = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     second = np.array([[0.6, 0.4], [0.1, 0.9], [0.4, 0.6], [0.4, 0.6]])
-    assert agreement(first, second) == 0.75
-    assert flips(first, second) == 0.25
-    assert agreement(first, first) == 1
-    assert flips(first, first) == 0
+    assert agreement(TWO, first, second) == 0.75
+    assert flips(TWO, first, second) == 0.25
+    assert agreement(TWO, first, first) == 1
+    assert flips(TWO, first, first) == 0
 
 
 @pytest.mark.parametrize("changed", range(0, 101, 3))
@@ -20,7 +23,7 @@ def test_flips_are_counted_exactly(changed: int):
     before = np.tile([0.9, 0.1], (100, 1))
     after = before.copy()
     after[:changed] = [0.1, 0.9]
-    assert flips(before, after) == changed / 100, "3 of 100 rows must satisfy a budget of exactly 0.03"
+    assert flips(TWO, before, after) == changed / 100, "3 of 100 rows must satisfy a budget of exactly 0.03"
 
 
 def test_kl_matches_a_value_worked_out_by_hand():

@@ -37,18 +37,18 @@ def test_equal_data_gives_equal_bytes_in_another_process_too():
 
 
 def test_quality_latency_names_every_model_with_its_size():
-    written = texts(figures.quality_latency(made_up.summary(3, champion=True)["models"]))
+    written = texts(figures.quality_latency(made_up.summary(3, champion=True)["models"], "macro_f1", "macro-F1"))
     assert {"baseline, 1.9 MB", "teacher, 91.0 MB", "student int8, 11.3 MB", "champion, 11.3 MB"} <= set(written)
 
 
 def test_latencies_are_written_as_plain_numbers():
-    written = texts(figures.quality_latency(made_up.summary(3)["models"]))
+    written = texts(figures.quality_latency(made_up.summary(3)["models"], "macro_f1", "macro-F1"))
     assert {"0.2", "1", "10"} <= set(written)
 
 
 def test_a_figure_outside_its_own_interval_can_be_drawn():
     model = made_up.model_figures(0.9, 0.01, 2.0, 10_000_000) | {"macro_f1_low": 0.91, "macro_f1_high": 0.95}
-    assert figures.quality_latency({"student": model}).startswith("<svg")
+    assert figures.quality_latency({"student": model}, "macro_f1", "macro-F1").startswith("<svg")
 
 
 def test_few_classes_show_counts_and_many_do_not():
@@ -81,7 +81,9 @@ def test_each_model_has_a_colour_of_its_own():
 
 def test_curves_of_different_length_and_a_single_epoch_can_be_drawn():
     epoch = {"epoch": 1, "loss": 1.0, "validation_macro_f1": 0.5}
-    written = texts(figures.training_curves({"teacher": [epoch], "student": [epoch, epoch | {"epoch": 2}]}))
+    written = texts(
+        figures.training_curves({"teacher": [epoch], "student": [epoch, epoch | {"epoch": 2}]}, "macro_f1", "macro-F1")
+    )
     assert {"teacher", "student"} <= set(written)
 
 

@@ -4,6 +4,8 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import f1_score
 
 from potstill.evaluate import quality
+from potstill.metrics import Metric, metrics_of
+from potstill.outcomes import Classification
 
 
 def draw(rows: int, outcomes: int, seed: int, right: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
@@ -13,22 +15,9 @@ def draw(rows: int, outcomes: int, seed: int, right: float = 0.7) -> tuple[np.nd
     return labels, guesses
 
 
-def test_macro_f1_matches_hand_computed_value():
-    labels, guesses = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
-    # class 0: precision 2/3, recall 2/3; class 1: precision 2/3, recall 1; class 2: never answered.
-    assert quality.macro_f1(labels, guesses, 3) == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_macro_f1_matches_scikit_learn(seed: int):
-    labels, guesses = draw(300, 7, seed)
-    assert quality.macro_f1(labels, guesses, 7) == pytest.approx(f1_score(labels, guesses, average="macro"))
-
-
-def test_an_outcome_that_no_row_has_does_not_count():
-    labels, guesses = np.array([0, 0, 1]), np.array([0, 2, 1])
-    expected = f1_score(labels, guesses, average="macro", labels=[0, 1])
-    assert quality.macro_f1(labels, guesses, 3) == pytest.approx(expected)
+def metrics(labels: np.ndarray, guesses: np.ndarray, outcomes: int) -> dict[str, Metric]:
+    names = Classification(tuple(map(str, range(outcomes))))
+    return metrics_of(names, labels.astype(float), np.eye(outcomes)[guesses])
 
 
 def test_confusion_matches_scikit_learn():
@@ -38,26 +27,27 @@ def test_confusion_matches_scikit_learn():
 
 def test_resamples_of_one_model_equal_the_figures_of_the_drawn_rows():
     labels, guesses = draw(60, 3, 2)
-    found = quality.resample(labels, {"m": guesses}, 3, resamples=150, seed=5)["m"]
+    found = quality.resample({"m": metrics(labels, guesses, 3)}, 60, resamples=150, seed=5)["m"]
     draws = np.concatenate(list(quality._draws(60, 150, 5)))
     for i in (0, 99, 100, 149):
         rows = draws[i]
         present = np.unique(labels[rows])
         expected = f1_score(labels[rows], guesses[rows], average="macro", labels=present, zero_division=0)
-        assert found.macro_f1s[i] == pytest.approx(expected)
-        assert found.accuracies[i] == pytest.approx((labels[rows] == guesses[rows]).mean())
+        assert found["macro_f1"].values[i] == pytest.approx(expected)
+        assert found["accuracy"].values[i] == pytest.approx((labels[rows] == guesses[rows]).mean())
 
 
 def test_same_seed_same_interval():
-    labels, guesses = draw(100, 3, 3)
-    first, again, other = (quality.resample(labels, {"m": guesses}, 3, 200, seed)["m"] for seed in (1, 1, 2))
-    assert (first.macro_f1s == again.macro_f1s).all()
-    assert (first.macro_f1s != other.macro_f1s).any()
+    made = {"m": metrics(*draw(100, 3, 3), 3)}
+    first, again, other = (quality.resample(made, 100, 200, seed)["m"]["macro_f1"] for seed in (1, 1, 2))
+    assert (first.values == again.values).all()
+    assert (first.values != other.values).any()
 
 
 def test_a_model_against_itself_differs_by_nothing_on_every_resample():
     labels, guesses = draw(100, 3, 4)
-    found = quality.resample(labels, {"a": guesses, "b": guesses.copy()}, 3, 200, 1)
+    made = {"a": metrics(labels, guesses, 3), "b": metrics(labels, guesses.copy(), 3)}
+    found = {model: f["macro_f1"] for model, f in quality.resample(made, 100, 200, 1).items()}
     assert quality.difference(found["a"], found["b"]) == quality.Interval(0, 0, 0)
     assert quality.ratio(found["a"], found["b"]) == quality.Interval(1, 1, 1)
 
@@ -66,9 +56,9 @@ def test_pairing_narrows_the_interval_of_a_difference():
     labels, guesses = draw(400, 3, 5)
     nearly = guesses.copy()
     nearly[:8] = (nearly[:8] + 1) % 3
-    found = quality.resample(labels, {"a": guesses, "b": nearly}, 3, 500, 1)
-    paired = quality.difference(found["a"], found["b"])
-    alone = quality.interval(found["a"].macro_f1, found["a"].macro_f1s)
+    made = {"a": metrics(labels, guesses, 3), "b": metrics(labels, nearly, 3)}
+    found = {model: f["macro_f1"] for model, f in quality.resample(made, 400, 500, 1).items()}
+    paired, alone = quality.difference(found["a"], found["b"]), quality.interval(found["a"])
     assert paired.high - paired.low < (alone.high - alone.low) / 2
 
 
@@ -78,7 +68,18 @@ def test_the_interval_of_accuracy_covers_the_truth_about_95_times_in_100():
         random = np.random.default_rng(seed)
         labels = np.zeros(300, dtype=np.int64)
         guesses = (random.random(300) > truth).astype(np.int64)
-        found = quality.resample(labels, {"m": guesses}, 2, 300, seed)["m"]
-        interval = quality.interval(found.accuracy, found.accuracies)
+        found = quality.resample({"m": metrics(labels, guesses, 2)}, 300, 300, seed)["m"]["accuracy"]
+        interval = quality.interval(found)
         hits += interval.low <= truth <= interval.high
     assert 0.90 <= hits / 200 <= 0.985
+
+
+def resampled(*values: float) -> quality.Resampled:
+    return quality.Resampled(values[0], np.array(values))
+
+
+def test_the_gain_kept_is_the_same_share_for_a_score_and_for_an_error():
+    # From 0.2 the teacher gains 0.6 and the student 0.45; from an error of 2.0 the one loses 1.0, the other 0.75.
+    assert quality.gain_kept(resampled(0.65), resampled(0.8), resampled(0.2)).value == pytest.approx(0.75)
+    assert quality.gain_kept(resampled(1.25), resampled(1.0), resampled(2.0)).value == pytest.approx(0.75)
+    assert np.isnan(quality.gain_kept(resampled(0.5), resampled(0.5), resampled(0.5)).value)

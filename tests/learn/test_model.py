@@ -8,8 +8,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from potstill.errors import UserError
 from potstill.learn.model import Head, TaskModel, load_encoder, load_model, pad_batch, pool, predict_logits, save_model
+from potstill.outcomes import Classification
 
-HEAD = Head("sentiment", ("negative", "positive"), "mean", 16)
+HEAD = Head("sentiment", Classification(("negative", "positive")), "mean", 16)
 
 
 def test_mean_pooling_leaves_padding_out():

@@ -53,13 +53,13 @@ def test_gradient_size_hardly_depends_on_temperature_when_it_is_high():
 
 def test_cross_entropy_is_minus_log_probability_of_the_label():
     student = logits((0.0, math.log(3)), (0.0, 0.0))
-    found = terms.cross_entropy(student, torch.tensor([1, 0]))
+    found = terms.cross_entropy(student, torch.eye(2)[[1, 0]])
     assert found.tolist() == pytest.approx([-math.log(0.75), math.log(2)], rel=1e-6)
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(0.0, "hard"), (1.0, "soft"), (0.25, "mixed")])
 def test_distillation_weighs_both_views(alpha: float, expected: str):
-    student, teacher, labels = logits((0.3, -0.1)), logits((2.0, 1.0)), torch.tensor([1])
+    student, teacher, labels = logits((0.3, -0.1)), logits((2.0, 1.0)), torch.eye(2)[[1]]
     soft = terms.kl_divergence(student, teacher, 2.0)
     hard = terms.cross_entropy(student, labels)
     value = {"hard": hard, "soft": soft, "mixed": 0.25 * soft + 0.75 * hard}[expected]
@@ -67,7 +67,12 @@ def test_distillation_weighs_both_views(alpha: float, expected: str):
 
 
 def test_every_term_returns_one_value_an_example():
-    student, teacher, labels = torch.randn(6, 4), torch.randn(6, 4), torch.zeros(6, dtype=torch.long)
+    student, teacher, labels = torch.randn(6, 4), torch.randn(6, 4), torch.full((6, 4), 0.25)
     assert terms.kl_divergence(student, teacher, 2.0).shape == (6,)
     assert terms.cross_entropy(student, labels).shape == (6,)
     assert terms.distillation(student, teacher, labels, 2.0, 0.5).shape == (6,)
+
+
+def test_cross_entropy_with_a_spread_target_matches_a_hand_computed_value():
+    student, target = logits((0.0, math.log(3))), torch.tensor([[0.25, 0.75]])
+    assert terms.cross_entropy(student, target).item() == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))

@@ -6,15 +6,16 @@ import torch
 from potstill.learn.model import Head, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.student import hard_loss
 from potstill.learn.trainer import Epoch, Examples, train
+from potstill.outcomes import Classification
 from potstill.recipe import Training
 from tests.conftest import reviews
 
-HEAD = Head("sentiment", ("negative", "positive"), "mean", 16)
+HEAD = Head("sentiment", Classification(("negative", "positive")), "mean", 16)
 
 
 def tiny(encoder: Path, rows: int = 160, **knobs: object) -> tuple[TaskModel, list[Epoch]]:
     made = reviews(rows)
-    labels = np.array([HEAD.outcomes.index(label) for label in made["sentiment"]])
+    labels = HEAD.outcome.encode(made["sentiment"])
     tokenizer = load_encoder(str(encoder))[1]
     ids = encode_texts(tokenizer, made["text"], 16)
     cut = rows * 3 // 4
@@ -36,7 +37,7 @@ def weights(model: TaskModel) -> dict[str, torch.Tensor]:
 
 def test_a_model_learns_what_the_words_tell(encoder: Path):
     _, epochs = tiny(encoder)
-    assert epochs[-1].validation_accuracy > 0.95
+    assert epochs[-1].validation["accuracy"] > 0.95
     assert epochs[-1].loss < epochs[0].loss
 
 
@@ -48,14 +49,14 @@ def test_same_seed_gives_the_same_weights_and_another_seed_gives_others(encoder:
 
 def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best_epoch(encoder: Path):
     model, epochs = tiny(encoder, epochs=30, patience=1)
-    scores = [epoch.validation_macro_f1 for epoch in epochs]
+    scores = [epoch.validation["macro_f1"] for epoch in epochs]
     assert len(epochs) < 30
     assert max(scores) > scores[-1] or scores[-1] == scores[-2]
     made = reviews(160)
     ids = encode_texts(load_encoder(str(encoder))[1], made["text"], 16)[120:]
-    labels = np.array([HEAD.outcomes.index(label) for label in made["sentiment"]])[120:]
+    labels = HEAD.outcome.encode(made["sentiment"])[120:]
     accuracy = (predict_logits(model, ids, 0).numpy().argmax(1) == labels).mean()
-    assert accuracy == epochs[int(np.argmax(scores))].validation_accuracy
+    assert accuracy == epochs[int(np.argmax(scores))].validation["accuracy"]
 
 
 def test_frozen_embeddings_stay_as_they_are(encoder: Path):

@@ -29,8 +29,8 @@ def test_int8_edge_model_keeps_the_answers(line: Line):
 
 def test_card_says_what_a_service_needs_and_where_the_model_comes_from(line: Line):
     card = json.loads((line.edge / "int8" / "card.json").read_text())
-    assert card["outcomes"] == ["negative", "positive"]
-    assert (card["max_tokens"], card["text"], card["precision"], card["pad_token_id"]) == (16, "text", "int8", 0)
+    assert card["outcome"]["names"] == ["negative", "positive"]
+    assert (card["max_tokens"], card["text"], card["precision"], card["pad_token_id"]) == (16, ["text"], "int8", 0)
     assert card["dataset_digest"] == read_schema(line.dataset).digest
     assert card["instruction_set"]
 

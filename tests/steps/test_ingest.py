@@ -37,7 +37,7 @@ def some_rows(count=60):
 def read(dataset, split):
     schema = read_schema(dataset)
     rows = read_rows(dataset, split, schema)
-    return list(zip(rows.row, rows.text, schema.outcome.encode(schema.outcomes)[rows.label].tolist(), strict=True))
+    return list(zip(rows.row, rows.text, rows.value.tolist(), strict=True))
 
 
 def members(dataset):
@@ -60,8 +60,13 @@ def test_every_good_row_is_in_one_split_and_the_folder_describes_itself(tmp_path
     counts = {"train": 42, "validation": 6, "test": 12}
     schema = read_schema(tmp_path / "dataset")
     assert schema.rows == counts
-    assert (schema.task, schema.kind, schema.text, schema.label) == ("intent", "classification", "text", "label")
-    assert schema.outcomes == ("a", "b", "c")
+    assert (schema.task, schema.outcome.kind, schema.text, schema.label) == (
+        "intent",
+        "classification",
+        ("text",),
+        "label",
+    )
+    assert schema.outcome.names == ("a", "b", "c")
     assert metrics == {f"rows_{k}": v for k, v in counts.items()} | {"rows_read": 60, "rows_rejected": 0, "outcomes": 3}
     assert capsys.readouterr().out == "60 rows: 42 train, 6 validation, 12 test; 3 outcomes\n"
 

@@ -37,7 +37,7 @@ def test_the_sample_keeps_its_rows_and_sets_repeats_aside_with_a_reason(reviews:
     source = pq.read_table(recipe.data.source)
     rejected = pq.read_table(reviews / "rejected.parquet").to_pylist()
     assert sum(schema.rows.values()) + len(rejected) == source.num_rows == 3708
-    assert schema.outcomes == ("negative", "neutral", "positive")
+    assert schema.outcome.names == ("negative", "neutral", "positive")
     texts = source["text"].to_pylist()
     for row in rejected:
         assert row["reason"] in {"duplicate", "conflicting label"}
@@ -64,7 +64,7 @@ def test_a_real_encoder_learns_real_reviews_and_int8_keeps_its_student(
     ingest(data, recipe.tasks, tmp_path / "dataset")
     schema = read_schema(tmp_path / "dataset")
     rows = read_rows(tmp_path / "dataset", "test", schema)
-    majority = np.bincount(rows.label).max() / len(rows)
+    majority = np.bincount(rows.value.astype(int)).max() / len(rows)
 
     settings = Teacher.model_validate(recipe.teacher.model_dump() | {"epochs": 2, "max_tokens": 32})
     teach(tmp_path / "dataset", settings, tmp_path / "teacher")
@@ -83,8 +83,8 @@ def test_a_real_encoder_learns_real_reviews_and_int8_keeps_its_student(
 
     teacher = read_signals(tmp_path / "signals", rows.row)
     plain, small = (EdgeModel(tmp_path / "edge" / name).logits(rows.text) for name in ("float", "int8"))
-    assert (teacher.argmax(1) == rows.label).mean() > majority + 0.1
-    assert (plain.argmax(1) == rows.label).mean() > majority + 0.05
+    assert (teacher.argmax(1) == rows.value).mean() > majority + 0.1
+    assert (plain.argmax(1) == rows.value).mean() > majority + 0.05
     assert (plain.argmax(1) == small.argmax(1)).mean() >= 0.95
     sizes = [(tmp_path / "edge" / name / "model.onnx").stat().st_size for name in ("float", "int8")]
     assert sizes[1] < sizes[0] / 3.5
@@ -98,7 +98,7 @@ def test_banking77_keeps_the_division_of_its_publisher(tmp_path: Path):
     )
     ingest(recipe.data, recipe.tasks, tmp_path / "dataset")
     schema = read_schema(tmp_path / "dataset")
-    assert len(schema.outcomes) == 77
+    assert len(schema.outcome) == 77
     assert sum(schema.rows.values()) + sum(schema.rejected.values()) == 10_003 + 3_080
     train, test = (set(pq.read_table(tmp_path / "dataset" / split)["text"].to_pylist()) for split in ("train", "test"))
     assert not train & test

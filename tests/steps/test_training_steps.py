@@ -24,7 +24,7 @@ def accuracy(folder: Path, line: Line) -> float:
     rows = read_rows(line.dataset, "test", schema)
     model, tokenizer = load_model(folder)
     logits = predict_logits(model, encode_texts(tokenizer, rows.text, 16), 0)
-    return float((logits.numpy().argmax(1) == rows.label).mean())
+    return float((logits.numpy().argmax(1) == rows.value).mean())
 
 
 def test_teacher_student_and_control_learn_the_words(line: Line):
@@ -44,7 +44,7 @@ def test_the_same_recipe_gives_the_same_teacher_and_student(line: Line, tmp_path
 def test_signals_hold_the_teachers_logits_of_every_row_of_every_split(line: Line):
     schema, manifest = read_schema(line.dataset), read_manifest(line.signals)
     assert manifest.rows == sum(schema.rows.values())
-    assert manifest.outcomes == schema.outcomes
+    assert manifest.outcomes == schema.outcome.names
     assert (manifest.dataset_digest, manifest.teacher_digest) == (schema.digest, "t")
     model, tokenizer = load_model(line.teacher)
     for split in ("train", "validation", "test"):

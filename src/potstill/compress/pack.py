@@ -1,6 +1,7 @@
 """Pack: a model as a folder that the edge can open: graph, tokenizer and card."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from potstill.learn.model import TaskModel
 MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
 
 
-def pack(model: TaskModel, tokenizer: Any, folder: Path, text: str) -> Path:
+def pack(model: TaskModel, tokenizer: Any, folder: Path, text: Sequence[str]) -> Path:
     """Export a model as float32 into a new folder and return the folder.
 
     Args:
         model: in PyTorch.
         tokenizer: its tokenizer.
         folder: to make.
-        text: the text's column, for the card.
+        text: the text's columns, for the card.
     """
     folder.mkdir()
     export_onnx(model, folder / MODEL)
@@ -25,14 +26,13 @@ def pack(model: TaskModel, tokenizer: Any, folder: Path, text: str) -> Path:
     return folder
 
 
-def write_words(model: TaskModel, tokenizer: Any, folder: Path, text: str, more: dict[str, Any]) -> None:
+def write_words(model: TaskModel, tokenizer: Any, folder: Path, text: Sequence[str], more: dict[str, Any]) -> None:
     """Write the tokenizer and the card: what a service must know to use the graph."""
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     card = {
         "task": model.head.task,
-        "kind": "classification",
-        "outcomes": list(model.head.outcomes),
-        "text": text,
+        "outcome": model.head.outcome.spec(),
+        "text": list(text),
         "max_tokens": model.head.max_tokens,
         "pad_token_id": tokenizer.pad_token_id,
         "pad_token": tokenizer.pad_token,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from potstill.errors import UserError
-from potstill.outcomes import Classification
+from potstill.outcomes import Outcome, outcome_of
 
 SCHEMA_FILE = "schema.json"
 REJECTED_FILE = "rejected.parquet"
@@ -35,9 +35,8 @@ class Schema:
 
     Attributes:
         task: name of the task in the recipe.
-        kind: kind of the task.
-        outcomes: labels in their fixed order.
-        text: source column of the texts.
+        outcome: the family of outcomes and, for classes, their fixed order.
+        text: source columns of the texts.
         label: source column of the labels.
         rows: split → number of rows.
         rejected: reason → number of rows set aside.
@@ -45,27 +44,21 @@ class Schema:
     """
 
     task: str
-    kind: str
-    outcomes: tuple[str, ...]
-    text: str
+    outcome: Outcome
+    text: tuple[str, ...]
     label: str
     rows: dict[str, int]
     rejected: dict[str, int]
     digest: str
 
-    @property
-    def outcome(self) -> Classification:
-        """The outcome family, which encodes labels as indices."""
-        return Classification(self.outcomes)
-
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of one split: digests `[rows]`, texts `[rows]`, and labels `[rows]` as indices of outcomes."""
+    """Some rows of one split: digests `[rows]`, texts `[rows]`, and labels `[rows]` as the outcome's values."""
 
     row: list[str]
     text: list[str]
-    label: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -73,7 +66,8 @@ class Rows:
 
 def write_schema(dataset: Path, schema: Schema) -> None:
     """Write `schema.json` into a dataset folder."""
-    text = json.dumps(asdict(schema), ensure_ascii=False, indent=2)
+    values = {**{field.name: getattr(schema, field.name) for field in fields(schema)}, "outcome": schema.outcome.spec()}
+    text = json.dumps(values, ensure_ascii=False, indent=2)
     (dataset / SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -88,7 +82,7 @@ def read_schema(dataset: Path) -> Schema:
         known = {field.name: values[field.name] for field in fields(Schema)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{dataset}: not a dataset: {SCHEMA_FILE} is missing or broken") from error
-    return Schema(**{**known, "outcomes": tuple(known["outcomes"])})
+    return Schema(**{**known, "outcome": outcome_of(known["outcome"]), "text": tuple(known["text"])})
 
 
 def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
@@ -109,7 +103,7 @@ def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
     return Rows(
         row=table.column("row").to_pylist(),
         text=table.column("text").to_pylist(),
-        label=schema.outcome.encode(table.column("label").to_pylist()),
+        value=schema.outcome.encode(table.column("label").to_pylist()),
     )
 
 

@@ -6,7 +6,8 @@ All are SHA-256 and depend on content only: not on paths, shards, compression or
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ def shuffle_order(seed: int, contents: Iterable[bytes]) -> npt.NDArray[np.uint64
 
 
 class DatasetDigest:
-    """Grows with the rows as they are written; covers the rows of each split in order, and the outcomes."""
+    """Grows with the rows as they are written; covers the rows of each split in order, and what their labels mean."""
 
     def __init__(self, splits: Sequence[str]) -> None:
         self._splits = {split: hashlib.sha256() for split in splits}
@@ -51,7 +52,7 @@ class DatasetDigest:
         """Take in the digests of the next rows of a split."""
         self._splits[split].update("".join(rows).encode())
 
-    def hexdigest(self, outcomes: Sequence[str]) -> str:
+    def hexdigest(self, outcome: Mapping[str, Any]) -> str:
         """The dataset's digest: 64 hexadecimal digits."""
         parts = [[split, digest.hexdigest()] for split, digest in self._splits.items()]
-        return hashlib.sha256(json.dumps([parts, list(outcomes)]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([parts, dict(outcome)]).encode()).hexdigest()

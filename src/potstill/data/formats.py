@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,26 +23,46 @@ BATCH_ROWS = 8192
 CSV_BLOCK_BYTES = 1 << 20
 # Keys may be left out of single JSON lines, so a column exists when any of the first lines has it.
 JSON_LINES_FOR_COLUMNS = 1000
+TEXT = "text_"
+Kind = Literal["text", "name", "number"]
+EXPECTED: dict[Kind, str] = {
+    "text": "text",
+    "name": "text, a whole number or a boolean",
+    "number": "a number, or text that can be read as one",
+}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Source columns that are read: the text, the label and, if rows are divided by one, the group."""
+    """Source columns that are read: the texts, the label and, if rows are divided by one, the group.
 
-    text: str
+    Attributes:
+        text: one or more; several are joined.
+        label: of the task.
+        group: whose rows stay together; none: each row for itself.
+        number: whether the label is a number.
+    """
+
+    text: tuple[str, ...]
     label: str
     group: str | None = None
+    number: bool = False
 
     def sources(self) -> dict[str, str]:
-        """Our name of each column (`text`, `label`, `group`) → its name in the source."""
-        named = {"text": self.text, "label": self.label}
+        """Our name of each column (`text_0` …, `label`, `group`) → its name in the source."""
+        named = {f"{TEXT}{i}": name for i, name in enumerate(self.text)} | {"label": self.label}
         return named if self.group is None else named | {"group": self.group}
+
+    def kinds(self) -> dict[str, Kind]:
+        """Our name of each column → what it may hold."""
+        label: Kind = "number" if self.number else "name"
+        return {ours: "text" if ours.startswith(TEXT) else "name" for ours in self.sources()} | {"label": label}
 
 
 def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    """Stream a file as tables of at most some thousand rows: `text`, `label` and, if asked, `group`, all strings.
+    """Stream a file as tables of at most some thousand rows: `text_0` …, `label` and, if asked, `group`, all strings.
 
-    Whole numbers and booleans become their digits or `true`/`false` in `label` and `group`. Nulls stay null.
+    Numbers and booleans become their digits or `true`/`false` in `label` and `group`. Nulls stay null.
 
     Raises:
         UserError: the file is empty, broken or not UTF-8, a column is missing or of the wrong type.
@@ -76,7 +96,8 @@ def _require(path: Path, names: Sequence[str], columns: Columns) -> None:
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
             hint = "; values must be separated by commas"
-        raise UserError(f"{path}: no column {wanted!r} for the {ours}{hint} (columns: {', '.join(names[:30])})")
+        role = ours.split("_")[0]
+        raise UserError(f"{path}: no column {wanted!r} for the {role}{hint} (columns: {', '.join(names[:30])})")
 
 
 def _short(error: BaseException) -> str:
@@ -89,34 +110,41 @@ def _short(error: BaseException) -> str:
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    named = columns.sources()
+    named, kinds = columns.sources(), columns.kinds()
     try:
         with pq.ParquetFile(path) as file:
             _require(path, file.schema_arrow.names, columns)
             for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(named.values())), use_threads=False):
                 yield pa.table(
-                    {ours: _strings(batch.column(theirs), ours, theirs, path) for ours, theirs in named.items()}
+                    {
+                        ours: _strings(
+                            batch.column(theirs), kinds[ours], f"{path}: {ours.split('_')[0]} column {theirs!r}"
+                        )
+                        for ours, theirs in named.items()
+                    }
                 )
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: can't be read as Parquet (cut short or corrupt?): {_short(error)}") from error
 
 
-def _strings(array: pa.Array, ours: str, theirs: str, path: Path) -> pa.Array:
-    """A Parquet column as valid UTF-8 strings, if its type is one that `ours` may have."""
+def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
+    """A Parquet column as valid UTF-8 strings, if its type is one that the kind may have."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    kind = array.type
-    if pa.types.is_floating(kind) and ours != "text":
-        # pandas turns whole numbers into floats as soon as one is missing.
+    found = array.type
+    if pa.types.is_floating(found) and kind != "text":
         array = pc.if_else(pc.is_nan(array), None, array)
+        if kind == "number":
+            return array.cast(pa.float64()).cast(pa.string())
+        # pandas turns whole numbers into floats as soon as one is missing.
         if not pc.all(pc.equal(pc.floor(array), array), min_count=0).as_py():
-            raise UserError(f"{path}: {ours} column {theirs!r} holds fractions; expected names or whole numbers")
+            raise UserError(f"{where} holds fractions; expected names or whole numbers")
         return array.cast(pa.int64()).cast(pa.string())
-    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    countable = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-    if not (textual or pa.types.is_null(kind) or (countable and ours != "text")):
-        expected = "text" if ours == "text" else "text, whole numbers or booleans"
-        raise UserError(f"{path}: {ours} column {theirs!r} holds {kind}; expected {expected}")
+    textual = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
+    countable = pa.types.is_integer(found) or (pa.types.is_boolean(found) and kind == "name")
+    exact = pa.types.is_decimal(found) and kind == "number"
+    if not (textual or pa.types.is_null(found) or exact or (countable and kind != "text")):
+        raise UserError(f"{where} holds {found}; expected {EXPECTED[kind]}")
     array = array.cast(pa.string())
     array.validate(full=True)
     return array
@@ -172,7 +200,7 @@ def _bad_utf8(path: Path) -> str | None:
 def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
     # Line by line, because pyarrow's reader refuses a label that is a number in one block and text in the next,
     # and names no line when something is wrong.
-    named = columns.sources()
+    named, kinds = columns.sources(), columns.kinds()
     try:
         seen: dict[str, None] = {}
         for _, record in islice(_json_objects(path), JSON_LINES_FOR_COLUMNS):
@@ -184,7 +212,8 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
             yield pa.table(
                 {
                     ours: pa.array(
-                        [_string(record.get(theirs), ours, f"{path}:{n}: {theirs}") for n, record in chunk], pa.string()
+                        [_string(record.get(theirs), kinds[ours], f"{path}:{n}: {theirs}") for n, record in chunk],
+                        pa.string(),
                     )
                     for ours, theirs in named.items()
                 }
@@ -215,18 +244,19 @@ def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, record
 
 
-def _string(value: Any, ours: str, where: str) -> str | None:
-    """A JSON value as a string, if its type is one that `ours` may have."""
+def _string(value: Any, kind: Kind, where: str) -> str | None:
+    """A JSON value as a string, if its type is one that the kind may have."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
             raise UserError(f"{where}: half of a surrogate pair, which is no text; mend or drop the line")
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if ours != "text":
-        if isinstance(value, bool):
-            return "true" if value else "false"
+    if kind == "name" and isinstance(value, bool):
+        return "true" if value else "false"
+    if kind != "text" and not isinstance(value, bool):
         if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
             return str(int(value))
-    expected = "text" if ours == "text" else "text, a whole number or a boolean"
-    raise UserError(f"{where}: expected {expected}, found {json.dumps(value)[:80]}")
+        if kind == "number" and isinstance(value, float):
+            return repr(value)
+    raise UserError(f"{where}: expected {EXPECTED[kind]}, found {json.dumps(value)[:80]}")

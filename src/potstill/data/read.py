@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from potstill.data.formats import SUFFIXES, Columns, read_tables
+from potstill.data.formats import SUFFIXES, TEXT, Columns, read_tables
 from potstill.errors import UserError
+from potstill.inputs import join_texts
+from potstill.outcomes import Value
 from potstill.recipe import Data, Task
 from potstill.store import resolve
 
@@ -37,10 +39,10 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     Raises:
         UserError: one column is to be text and label at once.
     """
-    label = next(iter(tasks.values())).label
-    if label == data.text:
-        raise UserError(f"column {label!r} can't be both the text and the label; see data.text and tasks")
-    return Columns(text=data.text, label=label, group=data.split.by)
+    task = next(iter(tasks.values()))
+    if task.label in data.text:
+        raise UserError(f"column {task.label!r} can't be both the text and the label; see data.text and tasks")
+    return Columns(tuple(data.text), task.label, data.split.by, number=task.kind == Value.kind)
 
 
 def sources_of(data: Data) -> dict[str, str]:
@@ -99,8 +101,18 @@ def stream_batches(location: str, columns: Columns) -> Iterator[Batch]:
     for path in find_files(location):
         row = 1
         for table in read_tables(path, columns):
-            yield Batch(str(path), row, table)
+            yield Batch(str(path), row, _joined(table, columns))
             row += table.num_rows
+
+
+def _joined(table: pa.Table, columns: Columns) -> pa.Table:
+    """The table with its text columns as one, `text`."""
+    names = [ours for ours in columns.sources() if ours.startswith(TEXT)]
+    text = table[names[0]]
+    if len(names) > 1:
+        rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+        text = pa.array([join_texts(row) for row in rows], pa.string())
+    return table.drop_columns(names).add_column(0, "text", text)
 
 
 def check_source(data: Data, tasks: dict[str, Task]) -> None:

@@ -1,5 +1,6 @@
 """Which rows are fit to learn from: each row set aside gets one reason, and data that can't be used is refused."""
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from potstill.data.formats import Columns
 from potstill.data.read import stream_batches
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
 from potstill.errors import UserError
+from potstill.recipe import Task
 
 NO_LABEL = -1
 NAMES_SHOWN = 5
@@ -27,13 +29,16 @@ class Reason(IntEnum):
     EMPTY_TEXT = 1
     EMPTY_LABEL = 2
     EMPTY_GROUP = 3
-    DUPLICATE = 4  # same text, same label, further up
-    CONFLICTING_LABEL = 5  # same text, another label, further up
-    ALSO_IN_TEST = 6  # the text stands in the given test rows: training or validating on it would leak
-    ALSO_IN_VALIDATION = 7  # likewise, a training row in the given validation rows
-    GROUP_ALSO_IN_TEST = 8  # the row's group stands in the given test rows
-    GROUP_ALSO_IN_VALIDATION = 9  # likewise, a training row's group in the given validation rows
-    UNKNOWN_LABEL = 10  # a given validation or test row whose label no training row has
+    LABEL_NOT_A_NUMBER = 4
+    LABEL_NOT_FINITE = 5
+    LABEL_NOT_ABOVE_ZERO = 6  # on a log scale
+    DUPLICATE = 7  # same text, same label, further up
+    CONFLICTING_LABEL = 8  # same text, another class, further up
+    ALSO_IN_TEST = 9  # the text stands in the given test rows: training or validating on it would leak
+    ALSO_IN_VALIDATION = 10  # likewise, a training row in the given validation rows
+    GROUP_ALSO_IN_TEST = 11  # the row's group stands in the given test rows
+    GROUP_ALSO_IN_VALIDATION = 12  # likewise, a training row's group in the given validation rows
+    UNKNOWN_LABEL = 13  # a given validation or test row whose class no training row has
 
     @property
     def words(self) -> str:
@@ -75,12 +80,13 @@ class Survey:
         return {Reason(code).words: count for code, count in found.most_common()}
 
 
-def survey(locations: Mapping[int, str], columns: Columns, seed: int) -> Survey:
-    """Read all rows once, keeping digests and numbers only, and mark rows without text, label or group.
+def survey(locations: Mapping[int, str], columns: Columns, task: Task, seed: int) -> Survey:
+    """Read all rows once, keeping digests and numbers only, and mark rows without text, usable label or group.
 
     Args:
         locations: where the rows of each role (index into SPLITS) are.
         columns: which columns to read.
+        task: says what a usable label is.
         seed: makes the order of groups.
 
     Raises:
@@ -100,7 +106,7 @@ def survey(locations: Mapping[int, str], columns: Columns, seed: int) -> Survey:
                 labels.append(index.setdefault(name, len(index)) if name else NO_LABEL)
             groups.extend(shuffle_order(seed, map(str.encode, group_names)).tolist())
             roles.extend([role] * len(texts))
-            reasons.extend(_blank(t, n, g, columns) for t, n, g in zip(texts, names, group_names, strict=True))
+            reasons.extend(_flaw(t, n, g, columns, task) for t, n, g in zip(texts, names, group_names, strict=True))
         if len(labels) == before:
             raise UserError(f"{location}: no rows, only column names")
     result = Survey(
@@ -112,7 +118,9 @@ def survey(locations: Mapping[int, str], columns: Columns, seed: int) -> Survey:
         names=tuple(sorted(index)),
     )
     if not worded and np.any(result.reason != Reason.EMPTY_TEXT):
-        raise UserError(f"{locations[TRAIN]}: text column {columns.text!r} holds no words, only numbers or signs")
+        raise UserError(
+            f"{locations[TRAIN]}: text column {', '.join(columns.text)!r} holds no words, only numbers or signs"
+        )
     return result
 
 
@@ -123,12 +131,24 @@ def strip(table: pa.Table, column: str) -> list[str]:
     return [(value or "").strip() for value in table[column].to_pylist()]
 
 
-def _blank(text: str, label: str, group: str, columns: Columns) -> Reason:
+def _flaw(text: str, label: str, group: str, columns: Columns, task: Task) -> Reason:
     if not text:
         return Reason.EMPTY_TEXT
     if not label:
         return Reason.EMPTY_LABEL
-    return Reason.EMPTY_GROUP if columns.group and not group else Reason.KEPT
+    if columns.group and not group:
+        return Reason.EMPTY_GROUP
+    return _odd_number(label, task) if columns.number else Reason.KEPT
+
+
+def _odd_number(label: str, task: Task) -> Reason:
+    try:
+        value = float(label)
+    except ValueError:
+        return Reason.LABEL_NOT_A_NUMBER
+    if not math.isfinite(value):
+        return Reason.LABEL_NOT_FINITE
+    return Reason.LABEL_NOT_ABOVE_ZERO if task.scale == "log" and value <= 0 else Reason.KEPT
 
 
 def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np.int64]:
@@ -141,19 +161,23 @@ def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np
     return renumbered
 
 
-def judge(rows: Survey, given: bool, by_group: bool) -> Survey:
+def judge(rows: Survey, given: bool, by_group: bool, classes: bool) -> Survey:
     """Mark duplicates, contradictions and leaks, so that what is kept can be learnt and measured honestly.
 
-    Of rows with one text the first is kept. Between given splits test comes before validation and validation before
-    training: the test rows stay whole, and what would leak into them is taken from the others.
+    Of rows with one text the first is kept; where labels are numbers, the first with each number, for one title may
+    well have two prices. Between given splits test comes before validation and validation before training: the test
+    rows stay whole, and what would leak into them is taken from the others.
 
     Args:
         rows: the survey.
         given: the division comes with the files.
         by_group: no group may stand in two splits.
+        classes: labels are classes, not numbers.
     """
     reason = rows.reason.copy()
     _mark_repeats(rows, reason)
+    if not classes:
+        _allow_other_numbers(rows, reason)
     if given and by_group:
         for held, lower, why in (
             (TEST, (TRAIN, VALIDATION), Reason.GROUP_ALSO_IN_TEST),
@@ -162,7 +186,7 @@ def judge(rows: Survey, given: bool, by_group: bool) -> Survey:
             kept = reason == Reason.KEPT
             held_groups = rows.group[kept & (rows.role == held)]
             reason[kept & np.isin(rows.role, lower) & np.isin(rows.group, held_groups)] = why
-    if given:
+    if given and classes:
         kept = reason == Reason.KEPT
         taught = np.unique(rows.label[kept & (rows.role == TRAIN)])
         reason[kept & (rows.role != TRAIN) & ~np.isin(rows.label, taught)] = Reason.UNKNOWN_LABEL
@@ -188,8 +212,20 @@ def _mark_repeats(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
     reason[loser] = np.where(leaks, leaked, why)
 
 
+def _allow_other_numbers(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
+    """Take back what made a text with another number a contradiction; of equal numbers the first is kept, in place."""
+    reason[reason == Reason.CONFLICTING_LABEL] = Reason.KEPT
+    kept = np.flatnonzero(reason == Reason.KEPT)
+    order = kept[np.lexsort((kept, rows.label[kept], rows.key[kept, 1], rows.key[kept, 0]))]
+    key, label = rows.key[order], rows.label[order]
+    again = (key[1:] == key[:-1]).all(axis=1) & (label[1:] == label[:-1])
+    reason[order[1:][again]] = Reason.DUPLICATE
+
+
 def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]) -> None:
     """Refuse data from which nothing can be learnt, whatever the division.
+
+    Numbers need two different ones; classes also two rows each.
 
     Args:
         rows: the survey, judged.
@@ -207,7 +243,10 @@ def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]
     classes = np.flatnonzero(sizes)
     where = f"{locations[TRAIN]}: label column {columns.label!r}"
     if len(classes) < 2:
-        raise UserError(f"{where} has one class, {rows.names[classes[0]]!r}; at least two are needed to learn from")
+        what = "number" if columns.number else "class"
+        raise UserError(f"{where} has one {what}, {rows.names[classes[0]]!r}; at least two are needed to learn from")
+    if columns.number:
+        return
     single = [rows.names[i] for i in np.flatnonzero(sizes == 1)]
     if single:
         note = f" (after setting aside {reasons})" if reasons else ""
@@ -237,6 +276,8 @@ def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str
             why = f"group column {columns.group!r} has {_plural(groups, 'group')}, which don't fill every split"
             raise UserError(f"{location}: {why}: {SPLITS[which]} is left empty; choose another data.split.by")
         raise UserError(f"{location}: {len(split):,} rows are too few: {SPLITS[which]} is left empty; add rows")
+    if columns.number:
+        return
     label = rows.label[rows.kept]
     untaught = np.setdiff1d(label, label[split == TRAIN])
     if len(untaught):

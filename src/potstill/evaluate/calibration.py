@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from potstill.metrics import DECILES
+from potstill.outcomes import Floats, Outcome, Probabilities, Value
+
 BINS = 15
 
 
@@ -17,6 +20,17 @@ class Bin:
     accuracy: float
 
 
+def figures(outcome: Outcome, probabilities: Probabilities, values: Floats) -> dict[str, float]:
+    """The calibration figures of the outcome's family, by name; values `[rows]` are the labels."""
+    if isinstance(outcome, Value):
+        return {"quantile_error": quantile_error(outcome, probabilities, values)}
+    labels = values.astype(np.int64)
+    return {
+        "ece": expected_calibration_error(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
+    }
+
+
 def reliability(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> list[Bin]:
     """Filled bins of equal width over the confidence of the answer, lowest first (Guo et al. 2017)."""
     confidence = probabilities.max(axis=1)
@@ -27,6 +41,17 @@ def reliability(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.
     return [
         Bin(int(rows.sum()), float(confidence[rows].mean()), float(right[rows].mean())) for rows in chosen if rows.any()
     ]
+
+
+def quantile_shares(outcome: Value, probabilities: Probabilities, values: Floats) -> dict[float, float]:
+    """Decile → share of values `[rows]` at or below the forecast quantile; equal where the bands are honest."""
+    return {share: float((values <= outcome.quantile(probabilities, share)).mean()) for share in DECILES}
+
+
+def quantile_error(outcome: Value, probabilities: Probabilities, values: Floats) -> float:
+    """Mean distance of the deciles from the shares that they hold (Kuleshov et al. 2018)."""
+    shares = quantile_shares(outcome, probabilities, values)
+    return float(np.mean([abs(found - share) for share, found in shares.items()]))
 
 
 def expected_calibration_error(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from potstill.evaluate.quality import Interval
+from potstill.metrics import Meaning
 from potstill.recipe import Budget
 
 
@@ -15,16 +16,18 @@ class Measured:
     """What the contract looks at, all of the int8 student on the test rows.
 
     Attributes:
-        retention: its macro-F1 over the teacher's.
+        metric: what "better" means here.
+        retention: how much of the teacher's quality it keeps.
         agreement: share of rows with the teacher's answer.
         flips: share of rows whose answer int8 changed.
         latency_p95_ms: at batch 1 on one thread.
         size_mb: model and tokenizer, in 10^6 bytes.
-        over_control: its macro-F1 minus the control's, paired.
-        over_baseline: its macro-F1 minus the baseline's, paired.
-        over_champion: its macro-F1 minus the champion's on the same rows, paired; none without a champion.
+        over_control: its metric minus the control's, paired.
+        over_baseline: its metric minus the baseline's, paired.
+        over_champion: its metric minus the champion's on the same rows, paired; none without a champion.
     """
 
+    metric: Meaning
     retention: float
     agreement: float
     flips: float
@@ -48,7 +51,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The new model against the champion on the same rows: the difference of macro-F1 with its interval."""
+    """The new model against the champion on the same rows: the difference of the metric with its interval."""
 
     version: str
     better: bool
@@ -87,18 +90,20 @@ def judge(measured: Measured, budget: Budget, champion: str) -> Verdict:
         budget: the limits.
         champion: version that `over_champion` speaks of.
     """
+    metric = measured.metric
+    kept = metric.title if metric.higher_is_better else f"gain in {metric.title} over a constant forecast"
     clauses = (
-        _at_least("retention", measured.retention, budget.retention, "keeps {:.1%} of the teacher's macro-F1"),
+        _at_least("retention", measured.retention, budget.retention, f"keeps {{:.1%}} of the teacher's {kept}"),
         _at_least("agreement", measured.agreement, budget.agreement, "gives the teacher's answer on {:.1%} of rows"),
         _at_most("flips", measured.flips, budget.flips, "int8 changes the answer on {:.1%} of rows"),
         _at_most("latency", measured.latency_p95_ms, budget.latency_p95_ms, "answers within {:.2f} ms (p95)"),
         _at_most("size", measured.size_mb, budget.size_mb, "weighs {:.1f} MB"),
-        _not_worse("control", measured.over_control, "control (no teacher)"),
-        _not_worse("baseline", measured.over_baseline, "baseline (TF-IDF)"),
+        _not_worse("control", measured.over_control, metric, "control (no teacher)"),
+        _not_worse("baseline", measured.over_baseline, metric, "baseline (TF-IDF)"),
     )
     reasons = tuple(clause.words for clause in clauses if not clause.passed)
     over = measured.over_champion
-    comparison = Comparison(champion, over.value > 0, over.value, over.low, over.high) if over else None
+    comparison = Comparison(champion, _better(over.value, metric), over.value, over.low, over.high) if over else None
     return Verdict(not reasons, reasons, clauses, comparison)
 
 
@@ -114,11 +119,18 @@ def _at_most(name: str, found: float, required: float, words: str) -> Clause:
     return Clause(name, passed, found, required, f"{name}: {words.format(found)}; at most {_limit(words, required)}")
 
 
-def _not_worse(name: str, over: Interval, whom: str) -> Clause:
-    """Fails where the whole interval of the difference lies below zero: worse, and not by chance."""
-    passed = all(math.isfinite(bound) for bound in (over.low, over.value, over.high)) and over.high >= 0
-    words = f"{name}: {over.value:+.3f} macro-F1 against the {whom}, 95 % interval {over.low:+.3f} to {over.high:+.3f}"
-    return Clause(name, passed, over.high, 0.0, f"{words}; must not lie below 0")
+def _better(difference: float, metric: Meaning) -> bool:
+    return difference > 0 if metric.higher_is_better else difference < 0
+
+
+def _not_worse(name: str, over: Interval, metric: Meaning, whom: str) -> Clause:
+    """Fails where the whole interval of the difference lies on the wrong side of zero: worse, and not by chance."""
+    best, side = (over.high, "below") if metric.higher_is_better else (over.low, "above")
+    finite = all(math.isfinite(bound) for bound in (over.low, over.value, over.high))
+    passed = finite and (best == 0 or _better(best, metric))
+    around = f"95 % interval {over.low:+.3f} to {over.high:+.3f}"
+    words = f"{name}: {over.value:+.3f} {metric.title} against the {whom}, {around}; must not lie {side} 0"
+    return Clause(name, passed, best, 0.0, words)
 
 
 def _finer(words: str, found: float, required: float) -> str:

@@ -39,6 +39,8 @@ STYLE: Any = {
     "figure.facecolor": "white",
 }
 NUMBERED_CLASSES = 12
+# More points hide each other and make the file large.
+POINTS_SHOWN = 1000
 
 
 def name_of(model: str) -> str:
@@ -46,16 +48,16 @@ def name_of(model: str) -> str:
     return NAMES.get(model, model)
 
 
-def quality_latency(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """Macro-F1 with its interval against the median latency; the marker's area grows with the file."""
+def quality_latency(models: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> str:
+    """The metric with its interval against the median latency; the marker's area grows with the file."""
     with mpl.rc_context(STYLE):
         figure, axes = _new(7.2, 4.2)
         for model, figures in models.items():
-            point = (figures["latency_p50_ms"], figures["macro_f1"])
+            point = (figures["latency_p50_ms"], figures[metric])
             colour = COLOURS.get(model, "black")
             area = 20 + 6 * figures["size_bytes"] / 1e6
             # Drawn from end to end: a percentile interval need not hold the figure itself.
-            span = [figures["macro_f1_low"], figures["macro_f1_high"]]
+            span = [figures[f"{metric}_low"], figures[f"{metric}_high"]]
             axes.plot([point[0]] * 2, span, color=colour, marker="_", linewidth=1, zorder=2)
             axes.scatter(*point, s=area, color=colour, alpha=0.85, zorder=3, label=_label(model, figures))
         axes.set_xscale("log")
@@ -64,7 +66,7 @@ def quality_latency(models: Mapping[str, Mapping[str, Any]]) -> str:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.15)
         axes.set_xlabel("median latency at batch 1 on one thread, ms")
-        axes.set_ylabel("macro-F1 on the test rows")
+        axes.set_ylabel(f"{title} on the test rows")
         legend = axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
@@ -94,8 +96,8 @@ def confusion(matrix: npt.NDArray[np.int64], outcomes: Sequence[str]) -> str:
         return _svg(figure)
 
 
-def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Loss and validation macro-F1 of each trained model, epoch by epoch."""
+def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], metric: str, title: str) -> str:
+    """Loss and validation metric of each trained model, epoch by epoch."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -103,12 +105,12 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
             numbers = [epoch["epoch"] for epoch in epochs]
             line = {"color": COLOURS[model], "label": model, "marker": "o", "markersize": 4}
             left.plot(numbers, [epoch["loss"] for epoch in epochs], **line)
-            right.plot(numbers, [epoch["validation_macro_f1"] for epoch in epochs], **line)
-        for axes, title in (
+            right.plot(numbers, [epoch[f"validation_{metric}"] for epoch in epochs], **line)
+        for axes, words in (
             (left, "training loss (the student's counts the teacher's view too)"),
-            (right, "validation macro-F1"),
+            (right, f"validation {title}"),
         ):
-            axes.set_title(title, fontsize=9, loc="left")
+            axes.set_title(words, fontsize=9, loc="left")
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
         right.legend(frameon=False, fontsize=9)
@@ -127,6 +129,35 @@ def reliability_diagram(bins: Mapping[str, Sequence[Bin]]) -> str:
             axes.scatter(*places, s=sizes, color=COLOURS[model], alpha=0.7)
         axes.set_xlabel("confidence")
         axes.set_ylabel("accuracy")
+        axes.legend(frameon=False, fontsize=9)
+        return _svg(figure)
+
+
+def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64], *, logarithmic: bool) -> str:
+    """Each test row's value against the int8 student's median; on the diagonal the forecast is right."""
+    chosen = np.random.default_rng(0).permutation(len(values))[:POINTS_SHOWN]
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(5.4, 5.0)
+        ends = [min(values.min(), medians.min()), max(values.max(), medians.max())]
+        axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":")
+        axes.scatter(medians[chosen], values[chosen], s=7, alpha=0.35, color=COLOURS["student_int8"], linewidths=0)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        axes.set_xlabel("forecast (median)")
+        axes.set_ylabel("value")
+        return _svg(figure)
+
+
+def quantile_diagram(shares: Mapping[str, Mapping[float, float]]) -> str:
+    """Share of values below each forecast quantile; on the diagonal a band holds what it says."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(4.6, 4.2)
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+        for model, found in shares.items():
+            axes.plot(list(found), list(found.values()), color=COLOURS[model], marker="o", label=name_of(model))
+        axes.set_xlabel("quantile of the forecast")
+        axes.set_ylabel("share of values at or below it")
         axes.legend(frameon=False, fontsize=9)
         return _svg(figure)
 

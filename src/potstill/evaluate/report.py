@@ -30,21 +30,31 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             summary=summary,
             # Our own drawings; matplotlib has escaped the names in them.
             figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704
-            columns=COLUMNS,
+            first=next(iter(summary["metrics"].values())),
+            columns=columns_of(summary),
             table=table_rows(summary),
-            confused=most_confused(summary["confusion"], summary["outcomes"]),
+            all_metrics=_all_metrics(summary),
+            confused=most_confused(summary["confusion"], summary["outcome"]["names"]) if summary["confusion"] else [],
         ),
     )
 
 
 # The table with its intervals needs this many columns of a terminal.
 WIDE = 100
-COLUMNS = ("model", "macro-F1", "accuracy", "retention", "agreement", "p50 ms", "p95 ms", "MB")
+METRICS_SHOWN = 2
+
+
+def columns_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Heads of the table of models: the family's first metrics, and what every model has."""
+    titles = [meaning["title"] for meaning in summary["metrics"].values()][:METRICS_SHOWN]
+    return ("model", *titles, "retention", "agreement", "p50 ms", "p95 ms", "MB")
 
 
 def table_rows(summary: Mapping[str, Any], intervals: bool = True) -> list[tuple[str, ...]]:
-    """The models' figures as text, a row a model: `COLUMNS`."""
-    return [_row(model, summary["models"][model], intervals) for model in MODELS if model in summary["models"]]
+    """The models' figures as text, a row a model, in the order of `columns_of`."""
+    meanings = dict(list(summary["metrics"].items())[:METRICS_SHOWN])
+    found = summary["models"]
+    return [_row(model, found[model], meanings, intervals) for model in MODELS if model in found]
 
 
 def models_table(summary: Mapping[str, Any], width: int) -> Table:
@@ -61,7 +71,7 @@ def models_table(summary: Mapping[str, Any], width: int) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for column in COLUMNS:
+    for column in columns_of(summary):
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in table_rows(summary, wide):
         table.add_row(*row, style="bold" if row[0] == "student int8" else None)
@@ -79,15 +89,31 @@ def most_confused(matrix: list[list[int]], outcomes: list[str]) -> list[tuple[st
     return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
 
 
-def _row(model: str, figures: Mapping[str, Any], intervals: bool) -> tuple[str, ...]:
-    def quality(name: str) -> str:
-        around = f" ({figures[f'{name}_low']:.3f}–{figures[f'{name}_high']:.3f})" if intervals else ""
-        return f"{figures[name]:.3f}{around}"
+def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Every metric of every model and of the trivial forecast, heads first; empty where the table says it all."""
+    meanings = summary["metrics"]
+    if len(meanings) <= METRICS_SHOWN:
+        return []
+    models = {"trivial": summary["trivial"]} | {
+        name: summary["models"][name] for name in MODELS if name in summary["models"]
+    }
+    rows = [
+        (name.replace("_", " "), *(m["form"].format(found[key]) for key, m in meanings.items()))
+        for name, found in models.items()
+    ]
+    return [("model", *(meaning["title"] for meaning in meanings.values())), *rows]
+
+
+def _row(
+    model: str, figures: Mapping[str, Any], meanings: Mapping[str, Mapping[str, Any]], intervals: bool
+) -> tuple[str, ...]:
+    def quality(name: str, form: str) -> str:
+        low, high = (form.format(figures[f"{name}_{end}"]) for end in ("low", "high"))
+        return form.format(figures[name]) + (f" ({low}–{high})" if intervals else "")
 
     return (
         model.replace("_", " "),
-        quality("macro_f1"),
-        quality("accuracy"),
+        *(quality(name, meaning["form"]) for name, meaning in meanings.items()),
         f"{figures['retention']:.1%}",
         f"{figures['agreement']:.1%}",
         f"{figures['latency_p50_ms']:.2f}",

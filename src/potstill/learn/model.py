@@ -6,7 +6,7 @@ On disk it is a Hugging Face folder (encoder and tokenizer, which plain transfor
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from potstill.errors import UserError
 from potstill.hub import check_encoder
+from potstill.outcomes import Outcome, outcome_of
 from potstill.store import resolve
 
 
@@ -26,7 +27,7 @@ class Head:
     """What turns an encoder into a task's model."""
 
     task: str
-    outcomes: tuple[str, ...]
+    outcome: Outcome
     pooling: str
     max_tokens: int
 
@@ -40,7 +41,7 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.head = head
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.1))
-        self.classifier = nn.Linear(config.hidden_size, len(head.outcomes))
+        self.classifier = nn.Linear(config.hidden_size, len(head.outcome))
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
@@ -89,14 +90,15 @@ def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     save_file({k: v.contiguous() for k, v in model.classifier.state_dict().items()}, folder / "head.safetensors")
-    (folder / "head.json").write_text(json.dumps(asdict(model.head), indent=1, ensure_ascii=False), encoding="utf-8")
+    head = {**vars(model.head), "outcome": model.head.outcome.spec()}
+    (folder / "head.json").write_text(json.dumps(head, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def load_model(folder: Path) -> tuple[TaskModel, Any]:
     """The model, in evaluation mode, and its tokenizer, as `save_model` wrote them."""
     encoder, tokenizer = load_encoder(str(folder))
     head = json.loads((folder / "head.json").read_text(encoding="utf-8"))
-    model = TaskModel(encoder, Head(**head | {"outcomes": tuple(head["outcomes"])}))
+    model = TaskModel(encoder, Head(**head | {"outcome": outcome_of(head["outcome"])}))
     model.classifier.load_state_dict(load_file(folder / "head.safetensors"))
     return model.eval(), tokenizer
 
@@ -121,7 +123,7 @@ def predict_logits(model: TaskModel, ids: Sequence[Sequence[int]], pad_token_id:
     """Logits `[rows, outcomes]` in the order given; batches of like length, so that little is padding."""
     model.eval()
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    logits = torch.empty(len(ids), len(model.head.outcomes))
+    logits = torch.empty(len(ids), len(model.head.outcome))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         logits[chosen] = model(**pad_batch([ids[i] for i in chosen], pad_token_id))

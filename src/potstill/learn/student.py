@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,23 @@ from torch import Tensor
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
 from potstill.learn import terms
 from potstill.learn.model import Head, TaskModel, encode_texts, save_model
-from potstill.learn.trainer import Epoch, Examples, Loss, train
+from potstill.learn.trainer import Examples, Loss, train
+from potstill.metrics import better, primary
 from potstill.recipe import Training
 from potstill.store import writing
 
 HISTORY = "history.json"
-OnEpoch = Callable[[Epoch], None]
+OnEpoch = Callable[[Mapping[str, float]], None]
 
 
 def examples(tokenizer: Any, rows: Rows, max_tokens: int, teacher: npt.NDArray[np.float32] | None = None) -> Examples:
-    """Rows as token ids, labels and, for a student, the teacher's logits `[rows, outcomes]`."""
-    return Examples(encode_texts(tokenizer, rows.text, max_tokens), rows.label, teacher)
+    """Rows as token ids, values and, for a student, the teacher's logits `[rows, outcomes]`."""
+    return Examples(encode_texts(tokenizer, rows.text, max_tokens), rows.value, teacher)
 
 
 def head_of(schema: Schema, pooling: str, max_tokens: int) -> Head:
     """The head that a task's model needs."""
-    return Head(schema.task, schema.outcome.names, pooling, max_tokens)
+    return Head(schema.task, schema.outcome, pooling, max_tokens)
 
 
 def learn(
@@ -74,24 +74,20 @@ def learn(
     )
     with writing(folder) as draft:
         save_model(model, tokenizer, draft)
-        (draft / HISTORY).write_text(json.dumps([asdict(epoch) for epoch in epochs], indent=1), encoding="utf-8")
-    best = max(epochs, key=lambda epoch: epoch.validation_macro_f1)
-    return {
-        "best_epoch": best.epoch,
-        "validation_macro_f1": best.validation_macro_f1,
-        "validation_accuracy": best.validation_accuracy,
-    }
+        (draft / HISTORY).write_text(json.dumps([epoch.flat() for epoch in epochs], indent=1), encoding="utf-8")
+    best = max(epochs, key=lambda epoch: better(head.outcome, epoch.validation[primary(head.outcome)]))
+    return {"best_epoch": best.epoch, **{f"validation_{name}": value for name, value in best.validation.items()}}
 
 
 def hard_loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Cross-entropy with the labels, one value an example `[batch]`."""
-    return terms.cross_entropy(logits, batch["labels"])
+    """Cross-entropy with the labels' targets, one value an example `[batch]`."""
+    return terms.cross_entropy(logits, batch["targets"])
 
 
 def soft_loss(temperature: float, alpha: float) -> Loss:
     """The distillation loss with its two knobs bound."""
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        return terms.distillation(logits, batch["teacher"], batch["labels"], temperature, alpha)
+        return terms.distillation(logits, batch["teacher"], batch["targets"], temperature, alpha)
 
     return loss

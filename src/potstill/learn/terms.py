@@ -19,12 +19,12 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
     return temperature**2 * (target.exp() * (target - found)).sum(dim=-1)
 
 
-def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """−log p(label), in nats, `[batch]`, from logits `[batch, outcomes]` and indices `[batch]`."""
-    return F.cross_entropy(student, labels, reduction="none")
+def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:
+    """−Σ target · log p, in nats, `[batch]`, from logits and target distributions, both `[batch, outcomes]`."""
+    return -(targets * F.log_softmax(student, dim=-1)).sum(dim=-1)
 
 
-def distillation(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, alpha: float) -> Tensor:
+def distillation(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
     """α · T² · KL + (1 − α) · CE, one value an example `[batch]` (Hinton et al. 2015)."""
     soft = kl_divergence(student, teacher, temperature)
-    return alpha * soft + (1 - alpha) * cross_entropy(student, labels)
+    return alpha * soft + (1 - alpha) * cross_entropy(student, targets)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import (
@@ -25,38 +24,45 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from potstill.learn.model import TaskModel, pad_batch
+from potstill.metrics import meanings_of, primary, score
+from potstill.outcomes import Outcome, softmax
 from potstill.progress import Progress
 from potstill.recipe import Training
 
+METRICS_SHOWN = 2
 # (logits [batch, outcomes], batch) -> one value an example [batch]
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
 class Examples(Dataset[dict[str, Any]]):
-    """Rows ready for training: token ids, label indices and, for a student, the teacher's logits `[rows, outcomes]`."""
+    """Rows ready for training: token ids, values and, for a student, the teacher's logits `[rows, outcomes]`."""
 
     ids: Sequence[Sequence[int]]
-    labels: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
     teacher: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {"input_ids": self.ids[index], "labels": self.labels[index]}
+        row = {"input_ids": self.ids[index], "labels": self.values[index]}
         return row if self.teacher is None else row | {"teacher": self.teacher[index]}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training rows gave."""
+    """What one pass over the training rows gave; `validation` holds the metrics of the outcome's family."""
 
     epoch: int
     loss: float
     validation_loss: float
-    validation_accuracy: float
-    validation_macro_f1: float
+    validation: dict[str, float]
+
+    def flat(self) -> dict[str, float]:
+        """One level of names: `epoch`, `loss`, `validation_loss`, and `validation_METRIC`."""
+        metrics = {f"validation_{name}": value for name, value in self.validation.items()}
+        return {"epoch": self.epoch, "loss": self.loss, "validation_loss": self.validation_loss, **metrics}
 
 
 def train(
@@ -67,7 +73,7 @@ def train(
     settings: Training,
     *,
     pad_token_id: int,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[Mapping[str, float]], None],
 ) -> tuple[TaskModel, list[Epoch]]:
     """Train, and return the model with the weights of its best epoch, and what each epoch gave.
 
@@ -77,25 +83,26 @@ def train(
         make_model: builds the untrained model.
         loss: one value an example from the logits and the batch.
         examples: rows to learn from.
-        validation: rows that decide when to stop and which epoch is kept, by macro-F1.
+        validation: rows that decide when to stop and which epoch is kept, by the family's first metric.
         settings: the recipe's knobs.
         pad_token_id: fills the short rows of a batch.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch with its figures.
     """
     set_seed(settings.seed)
     model = make_model()
     if settings.freeze_embeddings:
         freeze_embeddings(model.encoder)
-    history = _History(settings.epochs, on_epoch)
+    outcome = model.head.outcome
+    history = _History(settings.epochs, outcome, on_epoch)
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         trainer = _Trainer(
             loss,
             model=model,
-            args=_arguments(settings, len(examples), scratch),
+            args=_arguments(settings, outcome, len(examples), scratch),
             train_dataset=examples,
             eval_dataset=validation,
-            data_collator=lambda rows: _collate(rows, pad_token_id),
-            compute_metrics=_score,
+            data_collator=lambda rows: _collate(rows, outcome, pad_token_id),
+            compute_metrics=lambda found: score(outcome, found.label_ids, softmax(found.predictions)),
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -108,7 +115,7 @@ def freeze_embeddings(encoder: Any) -> None:
     encoder.get_input_embeddings().weight.requires_grad_(False)
 
 
-def _arguments(settings: Training, rows: int, scratch: str) -> TrainingArguments:
+def _arguments(settings: Training, outcome: Outcome, rows: int, scratch: str) -> TrainingArguments:
     steps = -(-rows // settings.batch_size) * settings.epochs
     return TrainingArguments(
         output_dir=scratch,
@@ -125,8 +132,8 @@ def _arguments(settings: Training, rows: int, scratch: str) -> TrainingArguments
         save_only_model=True,
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model="macro_f1",
-        greater_is_better=True,
+        metric_for_best_model=primary(outcome),
+        greater_is_better=meanings_of(outcome)[primary(outcome)].higher_is_better,
         logging_strategy="epoch",
         report_to=[],
         disable_tqdm=True,
@@ -141,18 +148,13 @@ def _arguments(settings: Training, rows: int, scratch: str) -> TrainingArguments
     )
 
 
-def _collate(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
+def _collate(rows: list[dict[str, Any]], outcome: Outcome, pad_token_id: int) -> dict[str, Tensor]:
     batch = pad_batch([row["input_ids"] for row in rows], pad_token_id)
-    batch["labels"] = torch.tensor([int(row["labels"]) for row in rows])
+    values = np.array([row["labels"] for row in rows])
+    batch["labels"], batch["targets"] = torch.from_numpy(values), torch.from_numpy(outcome.targets(values))
     if "teacher" in rows[0]:
         batch["teacher"] = torch.from_numpy(np.stack([row["teacher"] for row in rows]))
     return batch
-
-
-def _score(prediction: Any) -> dict[str, float]:
-    labels, guesses = prediction.label_ids, prediction.predictions.argmax(axis=1)
-    macro = f1_score(labels, guesses, average="macro", labels=np.unique(labels), zero_division=0)
-    return {"accuracy": float((labels == guesses).mean()), "macro_f1": float(macro)}
 
 
 class _Trainer(Trainer):
@@ -174,9 +176,10 @@ class _Trainer(Trainer):
 class _History(TrainerCallback):
     """Collects the epochs and shows progress."""
 
-    def __init__(self, epochs: int, on_epoch: Callable[[Epoch], None]) -> None:
+    def __init__(self, epochs: int, outcome: Outcome, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
         self.epochs: list[Epoch] = []
         self._planned = epochs
+        self._meanings = meanings_of(outcome)
         self._on_epoch = on_epoch
         self._loss = float("nan")
 
@@ -194,12 +197,10 @@ class _History(TrainerCallback):
             epoch=round(state.epoch),
             loss=self._loss,
             validation_loss=metrics["eval_loss"],
-            validation_accuracy=metrics["eval_accuracy"],
-            validation_macro_f1=metrics["eval_macro_f1"],
+            validation={name: metrics[f"eval_{name}"] for name in self._meanings},
         )
         self.epochs.append(epoch)
-        self._on_epoch(epoch)
-        self._progress.say(
-            f"epoch {epoch.epoch}/{self._planned}: loss {epoch.loss:.3f}, validation macro-F1 "
-            f"{epoch.validation_macro_f1:.3f}, accuracy {epoch.validation_accuracy:.3f}"
-        )
+        self._on_epoch(epoch.flat())
+        shown = list(self._meanings.items())[:METRICS_SHOWN]
+        words = ", ".join(f"{m.title} {m.form.format(epoch.validation[name])}" for name, m in shown)
+        self._progress.say(f"epoch {epoch.epoch}/{self._planned}: loss {epoch.loss:.3f}, validation {words}")

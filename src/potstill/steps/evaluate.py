@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ import pyarrow.parquet as pq
 from potstill.compress.pack import pack
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
 from potstill.edge import EdgeModel
+from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
 from potstill.evaluate.baseline import Baseline
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.student import HISTORY
 from potstill.machine import describe, versions
+from potstill.metrics import meanings_of, metrics_of, primary
+from potstill.outcomes import Classification, Outcome, Probabilities, softmax
 from potstill.recipe import Budget, Evaluate
 from potstill.store import writing
 
 SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
-Probabilities = npt.NDArray[np.float64]
+TRIVIAL = "trivial"
 
 
 @dataclass(frozen=True)
@@ -72,23 +75,28 @@ def evaluate(
         candidates = _candidates(inputs, schema, rows, Path(scratch))
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
         times = _latencies(candidates, _sample(rows.text, settings))
-    guesses = {model: c.probabilities.argmax(axis=1) for model, c in candidates.items()}
-    resampled = quality.resample(rows.label, guesses, len(schema.outcomes), settings.resamples, settings.seed)
+    outcome = schema.outcome
+    predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(inputs, schema, rows)}
+    metrics = {model: metrics_of(outcome, rows.value, found) for model, found in predicted.items()}
+    resampled = quality.resample(metrics, len(rows), settings.resamples, settings.seed)
     models = {
-        model: _figures(candidate, candidates["teacher"], resampled[model], resampled["teacher"], rows, times[model])
+        model: _figures(outcome, candidate, candidates["teacher"], resampled, model, rows.value)
+        | {"latency_p50_ms": times[model].p50_ms, "latency_p95_ms": times[model].p95_ms}
+        | {"size_bytes": candidate.size_bytes}
         for model, candidate in candidates.items()
     }
-    verdict = contract.judge(_measured(models, candidates, resampled), budget, champion)
-    confusion = quality.confusion_matrix(rows.label, guesses["student_int8"], len(schema.outcomes))
+    verdict = contract.judge(_measured(outcome, models, candidates, resampled), budget, champion)
     summary = {
         **names,
         "task": schema.task,
-        "outcomes": list(schema.outcomes),
+        "outcome": outcome.spec(),
+        "metrics": {name: asdict(meaning) for name, meaning in meanings_of(outcome).items()},
+        "trivial": {name: found.value for name, found in resampled[TRIVIAL].items()},
         "rows": schema.rows,
         "rejected": schema.rejected,
         "models": models,
         "verdict": json.loads(verdict.to_json()),
-        "confusion": confusion.tolist(),
+        "confusion": _confusion(outcome, rows, candidates["student_int8"]),
         "curves": _curves(inputs),
         "machine": describe(),
         "versions": versions(),
@@ -96,7 +104,7 @@ def evaluate(
     with writing(evaluation) as draft:
         (draft / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
         (draft / VERDICT).write_text(verdict.to_json(), encoding="utf-8")
-        drawn = _draw(summary, candidates, rows, confusion)
+        drawn = _draw(outcome, summary, candidates, rows)
         (draft / FIGURES).write_text(json.dumps(drawn), encoding="utf-8")
         _write_predictions(draft / PREDICTIONS, rows, schema, candidates)
     print("accepted" if verdict.accepted else f"refused: {'; '.join(verdict.reasons)}")
@@ -106,7 +114,7 @@ def evaluate(
 def _candidates(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> dict[str, Candidate]:
     """Every model, opened anew. The teacher's answers come from its signals; its time, from the same graph format."""
     train, validation = (read_rows(inputs.dataset, split, schema) for split in ("train", "validation"))
-    baseline = Baseline(train.text, train.label, validation.text, validation.label, len(schema.outcomes))
+    baseline = Baseline(train.text, train.value, validation.text, validation.value, schema.outcome)
     teacher = pack(*load_model(inputs.teacher), scratch / "teacher", schema.text)
     control = pack(*load_model(inputs.control), scratch / "control", schema.text)
     found = {
@@ -114,32 +122,38 @@ def _candidates(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> di
             baseline.probabilities(rows.text), lambda text: baseline.probabilities([text]), baseline.size_bytes()
         ),
         "control": _from_edge(control, rows.text),
-        "teacher": _from_edge(teacher, rows.text, fidelity.softmax(read_signals(inputs.signals, rows.row))),
+        "teacher": _from_edge(teacher, rows.text, softmax(read_signals(inputs.signals, rows.row))),
         "student": _from_edge(inputs.edge / "float", rows.text),
         "student_int8": _from_edge(inputs.edge / "int8", rows.text),
     }
     if inputs.champion:
-        found["champion"] = _rival(inputs.champion, rows.text, schema.outcomes)
+        found["champion"] = _rival(inputs.champion, rows.text, schema.outcome)
     return found
 
 
 def _from_edge(folder: Path, texts: Sequence[str], probabilities: Probabilities | None = None) -> Candidate:
     model = EdgeModel(folder, threads=1)
     if probabilities is None:
-        probabilities = model.probabilities(texts).astype(np.float64)
+        probabilities = model.probabilities(texts)
     size_bytes = sum(file.stat().st_size for file in folder.iterdir())
     return Candidate(probabilities, lambda text: model.probabilities([text]), size_bytes)
 
 
-def _rival(folder: Path, texts: Sequence[str], outcomes: tuple[str, ...]) -> Candidate:
-    """The champion with its probabilities in our order of outcomes; an outcome that it does not know gets 0."""
+def _rival(folder: Path, texts: Sequence[str], outcome: Outcome) -> Candidate:
+    """The champion with its probabilities over our outcomes."""
     candidate = _from_edge(folder, texts)
-    known = {name: i for i, name in enumerate(EdgeModel(folder).outcomes)}
-    ours = np.zeros((len(texts), len(outcomes)))
-    for i, name in enumerate(outcomes):
-        if name in known:
-            ours[:, i] = candidate.probabilities[:, known[name]]
-    return Candidate(ours, candidate.answer, candidate.size_bytes)
+    try:
+        adopted = outcome.adopt(EdgeModel(folder).outcome, candidate.probabilities)
+    except TypeError as error:
+        raise UserError(f"the champion is of another kind: {error}; give the new model a name of its own") from error
+    return Candidate(adopted, candidate.answer, candidate.size_bytes)
+
+
+def _trivial(inputs: Inputs, schema: Schema, rows: Rows) -> Probabilities:
+    """The forecast that looks at nothing: the training rows' outcomes, the same for every row."""
+    train = read_rows(inputs.dataset, "train", schema)
+    share = schema.outcome.targets(train.value).mean(axis=0, dtype=np.float64)
+    return np.tile(share, (len(rows), 1))
 
 
 def _sample(texts: list[str], settings: Evaluate) -> list[str]:
@@ -153,50 +167,53 @@ def _latencies(candidates: dict[str, Candidate], texts: list[str]) -> dict[str, 
 
 
 def _figures(
+    outcome: Outcome,
     candidate: Candidate,
     teacher: Candidate,
-    own: quality.Resampled,
-    teachers: quality.Resampled,
-    rows: Rows,
-    times: latency.Latency,
+    resampled: dict[str, dict[str, quality.Resampled]],
+    model: str,
+    values: npt.NDArray[np.float64],
 ) -> dict[str, float]:
-    accuracy = quality.interval(own.accuracy, own.accuracies)
-    macro_f1 = quality.interval(own.macro_f1, own.macro_f1s)
-    retention = quality.ratio(own, teachers)
-    return {
-        "accuracy": accuracy.value,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
-        "macro_f1": macro_f1.value,
-        "macro_f1_low": macro_f1.low,
-        "macro_f1_high": macro_f1.high,
-        "retention": retention.value,
-        "retention_low": retention.low,
-        "retention_high": retention.high,
-        "agreement": fidelity.agreement(teacher.probabilities, candidate.probabilities),
+    first = primary(outcome)
+    own, teachers, trivial = (resampled[name][first] for name in (model, "teacher", TRIVIAL))
+    gain = quality.gain_kept(own, teachers, trivial)
+    score = meanings_of(outcome)[first].higher_is_better
+    intervals = {name: quality.interval(metric) for name, metric in resampled[model].items()}
+    # A score of 0 is nothing, so shares of it speak; an error has no such floor but the trivial forecast's.
+    intervals |= {"retention": quality.ratio(own, teachers) if score else gain, "gain_kept": gain}
+    figures: dict[str, float] = {}
+    for name, found in intervals.items():
+        figures |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return figures | {
+        "agreement": fidelity.agreement(outcome, teacher.probabilities, candidate.probabilities),
         "kl": fidelity.kl_divergence(teacher.probabilities, candidate.probabilities),
-        "ece": calibration.expected_calibration_error(candidate.probabilities, rows.label),
-        "brier": calibration.brier_score(candidate.probabilities, rows.label),
-        "latency_p50_ms": times.p50_ms,
-        "latency_p95_ms": times.p95_ms,
-        "size_bytes": candidate.size_bytes,
+        **calibration.figures(outcome, candidate.probabilities, values),
     }
 
 
 def _measured(
-    models: dict[str, dict[str, float]], candidates: dict[str, Candidate], resampled: dict[str, quality.Resampled]
+    outcome: Outcome,
+    models: dict[str, dict[str, float]],
+    candidates: dict[str, Candidate],
+    resampled: dict[str, dict[str, quality.Resampled]],
 ) -> contract.Measured:
     small = models["student_int8"]
-    own = resampled["student_int8"]
+    first = primary(outcome)
+    own = resampled["student_int8"][first]
+
+    def over(model: str) -> quality.Interval:
+        return quality.difference(own, resampled[model][first])
+
     return contract.Measured(
+        metric=meanings_of(outcome)[first],
         retention=small["retention"],
         agreement=small["agreement"],
-        flips=fidelity.flips(candidates["student"].probabilities, candidates["student_int8"].probabilities),
+        flips=fidelity.flips(outcome, candidates["student"].probabilities, candidates["student_int8"].probabilities),
         latency_p95_ms=small["latency_p95_ms"],
         size_mb=small["size_bytes"] / 1e6,
-        over_control=quality.difference(own, resampled["control"]),
-        over_baseline=quality.difference(own, resampled["baseline"]),
-        over_champion=quality.difference(own, resampled["champion"]) if "champion" in resampled else None,
+        over_control=over("control"),
+        over_baseline=over("baseline"),
+        over_champion=over("champion") if "champion" in resampled else None,
     )
 
 
@@ -205,22 +222,42 @@ def _curves(inputs: Inputs) -> dict[str, Any]:
     return {name: json.loads((folder / HISTORY).read_text(encoding="utf-8")) for name, folder in folders.items()}
 
 
-def _draw(
-    summary: dict[str, Any], candidates: dict[str, Candidate], rows: Rows, confusion: npt.NDArray[np.int64]
-) -> dict[str, str]:
-    shown = ("teacher", "student_int8")
-    return {
-        "quality_latency": figures.quality_latency(summary["models"]),
-        "training_curves": figures.training_curves(summary["curves"]),
-        "confusion": figures.confusion(confusion, summary["outcomes"]),
-        "reliability": figures.reliability_diagram(
-            {model: calibration.reliability(candidates[model].probabilities, rows.label) for model in shown}
-        ),
+def _confusion(outcome: Outcome, rows: Rows, candidate: Candidate) -> list[list[int]] | None:
+    """Counts `[label][answer]` of classes; none for values."""
+    if not isinstance(outcome, Classification):
+        return None
+    guesses = candidate.probabilities.argmax(axis=1)
+    counts: list[list[int]] = quality.confusion_matrix(rows.value.astype(np.int64), guesses, len(outcome)).tolist()
+    return counts
+
+
+def _draw(outcome: Outcome, summary: dict[str, Any], candidates: dict[str, Candidate], rows: Rows) -> dict[str, str]:
+    """The report's pictures, by name: some for every kind of outcome, some for the kind at hand."""
+    first = primary(outcome)
+    title = meanings_of(outcome)[first].title
+    shown = {model: candidates[model].probabilities for model in ("teacher", "student_int8")}
+    drawn = {
+        "quality_latency": figures.quality_latency(summary["models"], first, title),
+        "training_curves": figures.training_curves(summary["curves"], first, title),
+    }
+    if isinstance(outcome, Classification):
+        labels = rows.value.astype(np.int64)
+        bins = {model: calibration.reliability(found, labels) for model, found in shown.items()}
+        return drawn | {
+            "confusion": figures.confusion(np.array(summary["confusion"]), outcome.names),
+            "reliability": figures.reliability_diagram(bins),
+        }
+    shares = {model: calibration.quantile_shares(outcome, found, rows.value) for model, found in shown.items()}
+    median = outcome.quantile(shown["student_int8"], 0.5)
+    return drawn | {
+        "forecasts": figures.forecasts(rows.value, median, logarithmic=outcome.scale == "log"),
+        "reliability": figures.quantile_diagram(shares),
     }
 
 
 def _write_predictions(path: Path, rows: Rows, schema: Schema, candidates: dict[str, Candidate]) -> None:
     """Each model's answer to each test row, so that any figure can be checked or cut another way."""
-    answers = {model: schema.outcome.decode(c.probabilities) for model, c in candidates.items()}
-    labels = [schema.outcomes[i] for i in rows.label]
+    outcome = schema.outcome
+    answers = {model: outcome.decode(c.probabilities) for model, c in candidates.items()}
+    labels = [outcome.names[int(i)] for i in rows.value] if isinstance(outcome, Classification) else rows.value
     pq.write_table(pa.table({"row": rows.row, "text": rows.text, "label": labels, **answers}), path, compression="zstd")

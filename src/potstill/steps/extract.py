@@ -47,7 +47,7 @@ def extract(
             batches(),
             teacher_digest=teacher_digest,
             dataset_digest=dataset_digest,
-            outcomes=model.head.outcomes,
+            outcomes=model.head.outcome.names,
         )
     progress.say(f"{manifest.rows:,} rows of teacher logits in {len(manifest.parts)} shards")
     return {"rows": manifest.rows, "shards": len(manifest.parts)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from potstill.data.read import SOURCE, Batch, columns_of, sources_of, stream_bat
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label
 from potstill.data.validate import Reason, Survey, judge, refuse_division, refuse_unusable, strip, survey
 from potstill.errors import UserError
-from potstill.outcomes import Classification
+from potstill.outcomes import Classification, Outcome, Value
 from potstill.recipe import Data, Task
 
 REJECTED = 255  # in place of a split
@@ -38,27 +39,34 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         UserError: the rows can't be read, nothing can be learnt from them, or the folder can't be written.
     """
     columns = columns_of(data, tasks)
+    ((task_name, task),) = tasks.items()
     with store.writing(dataset) as draft:
         locations = {_role(name): location for name, location in sources_of(data).items()}
-        found = survey(locations, columns, data.split.seed)
-        rows = judge(found, given=data.source is None, by_group=columns.group is not None)
+        found = survey(locations, columns, task, data.split.seed)
+        given, grouped = data.source is None, columns.group is not None
+        rows = judge(found, given, by_group=grouped, classes=not columns.number)
         refuse_unusable(rows, columns, locations)
         split = divide(rows, data, columns)
-        outcomes = Classification.from_labels(rows.names[i] for i in np.unique(rows.label[rows.kept]))
-        digest = _write(draft, data, columns, rows, split, outcomes)
+        outcome = outcome_for(task, rows, split)
+        digest = _write(draft, data, columns, rows, split, outcome)
         counts = {name: int(np.sum(split == which)) for which, name in enumerate(SPLITS)}
-        ((task_name, task),) = tasks.items()
-        write_schema(
-            draft,
-            Schema(task_name, task.kind, outcomes.names, columns.text, columns.label, counts, rows.counts(), digest),
-        )
-    _report(rows, counts, outcomes)
+        schema = Schema(task_name, outcome, columns.text, columns.label, counts, rows.counts(), digest)
+        write_schema(draft, schema)
+    _report(rows, counts, outcome)
     return {
         "rows_read": float(len(rows)),
         "rows_rejected": float(np.sum(~rows.kept)),
         **{f"rows_{name}": float(count) for name, count in counts.items()},
-        "outcomes": float(len(outcomes)),
+        "outcomes": float(len(outcome)),
     }
+
+
+def outcome_for(task: Task, rows: Survey, split: Splits) -> Outcome:
+    """What the task's labels mean: its classes, or bins over the numbers of the training rows."""
+    if task.kind == Classification.kind:
+        return Classification.from_labels(rows.names[i] for i in np.unique(rows.label[rows.kept]))
+    numbers = np.array([rows.names[i] for i in rows.label[split == TRAIN]], dtype=np.float64)
+    return Value.from_values(numbers, task.bins, task.scale, task.smoothing)
 
 
 def _role(name: str) -> int:
@@ -82,15 +90,21 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
         else:
             keys = [key.tobytes() for key in rows.key[pool]]
             order = shuffle_order(data.split.seed, keys)
-            split[pool] = split_by_label(rows.label[pool], order, data.split.validation, test)
+            if columns.number:
+                # A text that occurs with several numbers must not cross.
+                split[pool] = split_by_group(order, data.split.validation, test)
+            else:
+                split[pool] = split_by_label(rows.label[pool], order, data.split.validation, test)
     refuse_division(rows, split[rows.kept], columns, next(iter(sources_of(data).values())))
     return split
 
 
-def _write(draft: Path, data: Data, columns: Columns, rows: Survey, split: Splits, outcomes: Classification) -> str:
+def _write(draft: Path, data: Data, columns: Columns, rows: Survey, split: Splits, outcome: Outcome) -> str:
     """Second pass: write each row to its place; returns the dataset digest."""
     digest = DatasetDigest(SPLITS)
-    fields = [pa.field(name, pa.string(), nullable=False) for name in ("row", *columns.sources())]
+    names = ("row", "text", "label", "group") if columns.group else ("row", "text", "label")
+    types = dict.fromkeys(names, pa.string()) | ({"label": pa.float64()} if columns.number else {})
+    fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
     start = 0
     with ExitStack() as stack:
         shards = [stack.enter_context(ShardWriter(draft / name, pa.schema(fields), data.shard_rows)) for name in SPLITS]
@@ -104,7 +118,7 @@ def _write(draft: Path, data: Data, columns: Columns, rows: Survey, split: Split
                 shards[which].write(table)
             if not rows.kept[here].all():
                 rejected.write_table(_set_aside(batch, rows.reason[here]))
-    return digest.hexdigest(outcomes.names)
+    return digest.hexdigest(outcome.spec())
 
 
 def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
@@ -126,8 +140,10 @@ def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
 
 def _clean(table: pa.Table, fields: list[pa.Field]) -> pa.Table:
     """Rows as they are stored: ends stripped, with their digests."""
-    columns = {field.name: strip(table, field.name) for field in fields}
+    columns: dict[str, list[Any]] = {field.name: strip(table, field.name) for field in fields}
     columns["row"] = [row_digest(text, label) for text, label in zip(columns["text"], columns["label"], strict=True)]
+    if pa.schema(fields).field("label").type == pa.float64():
+        columns["label"] = [float(label) for label in columns["label"]]
     return pa.table(columns, schema=pa.schema(fields))
 
 
@@ -147,9 +163,9 @@ def _set_aside(batch: Batch, reason: npt.NDArray[np.uint8]) -> pa.Table:
     )
 
 
-def _report(rows: Survey, counts: dict[str, int], outcomes: Classification) -> None:
+def _report(rows: Survey, counts: dict[str, int], outcome: Outcome) -> None:
     aside = ", ".join(f"{count:,} {why}" for why, count in rows.counts().items())
     if aside:
         print(f"rejected {np.sum(~rows.kept):,} of {len(rows):,} rows: {aside} (see {REJECTED_FILE})")
     division = ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
-    print(f"{np.sum(rows.kept):,} rows: {division}; {len(outcomes)} outcomes")
+    print(f"{np.sum(rows.kept):,} rows: {division}; {len(outcome)} outcomes")

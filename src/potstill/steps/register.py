@@ -29,9 +29,10 @@ class Evaluation:
         return {name: self.summary[name] for name in LINEAGE}
 
     @property
-    def macro_f1(self) -> float:
-        """Of the model that is registered."""
-        return float(self.summary["models"]["student_int8"]["macro_f1"])
+    def quality(self) -> dict[str, str]:
+        """The deciding metric of the model that is registered: its name and its figure."""
+        metric = next(iter(self.summary["metrics"]))
+        return {"metric": metric, "quality": f"{self.summary['models']['student_int8'][metric]:.4f}"}
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,0 +1,166 @@
+"""Ingest of numbers, such as prices: each that can't be used is set aside with its reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from potstill.data.dataset import read_rows, read_schema
+from potstill.errors import UserError
+from potstill.outcomes import Value
+from potstill.recipe import Data, Task
+from potstill.steps.ingest import ingest
+
+PRICE = {"price": Task(kind="value", label="price", bins=16)}
+
+
+def priced(rows: int) -> dict[str, list[Any]]:
+    return {
+        "brand": [None if i % 3 == 0 else f" Brand {i % 4} " for i in range(rows)],
+        "title": [f"coat number {i}" for i in range(rows)],
+        "price": [10.5 + i for i in range(rows)],
+    }
+
+
+def write(path: Path, columns: dict[str, list[Any]]) -> str:
+    pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def rejected(dataset: Path) -> list[tuple[int, str, str]]:
+    return [(r["row"], r["reason"], r["label"]) for r in pq.read_table(dataset / "rejected.parquet").to_pylist()]
+
+
+def test_prices_are_kept_as_numbers_and_bins_span_the_training_rows(tmp_path: Path):
+    source = write(tmp_path / "rows.parquet", priced(200))
+
+    ingest(Data(source=source, text=["brand", "title"]), PRICE, tmp_path / "dataset")
+
+    schema = read_schema(tmp_path / "dataset")
+    rows = read_rows(tmp_path / "dataset", "train", schema)
+    assert isinstance(schema.outcome, Value)
+    assert (len(schema.outcome), schema.text) == (16, ("brand", "title"))
+    assert pq.read_schema(tmp_path / "dataset" / "train" / "part-00000.parquet").field("label").type == pa.float64()
+    assert schema.outcome.edges[0] < rows.value.min()
+    assert rows.value.max() < schema.outcome.edges[-1]
+
+
+def test_several_text_columns_are_joined_and_missing_ones_left_out(tmp_path: Path):
+    source = write(tmp_path / "rows.parquet", priced(50))
+
+    ingest(Data(source=source, text=["brand", "title"]), PRICE, tmp_path / "dataset")
+
+    schema = read_schema(tmp_path / "dataset")
+    texts = {text for split in schema.rows for text in read_rows(tmp_path / "dataset", split, schema).text}
+    assert {"coat number 0", "Brand 1 | coat number 1", "Brand 2 | coat number 2", "coat number 3"} <= texts
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_labels_that_are_no_usable_number_are_set_aside_with_their_reason(tmp_path: Path, suffix: str):
+    bad = ["No rating available", "0", "-3", "inf", "nan", "1,299", ""]
+    labels = [*bad, *(str(10 + i) for i in range(30))]
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        lines = ["title,price", *(f'coat {i},"{label}"' for i, label in enumerate(labels))]
+    else:
+        lines = [f'{{"title": "coat {i}", "price": "{label}"}}' for i, label in enumerate(labels)]
+    path.write_text("\n".join(lines) + "\n")
+
+    counts = ingest(Data(source=str(path), text="title"), PRICE, tmp_path / "dataset")
+
+    assert rejected(tmp_path / "dataset") == [
+        (1, "label not a number", "No rating available"),
+        (2, "label not above zero", "0"),
+        (3, "label not above zero", "-3"),
+        (4, "label not finite", "inf"),
+        (5, "label not finite", "nan"),
+        (6, "label not a number", "1,299"),
+        (7, "empty label", ""),
+    ]
+    assert counts["rows_rejected"] == 7
+
+
+def test_parquet_prices_missing_or_infinite_are_set_aside(tmp_path: Path):
+    prices = [None, float("nan"), float("inf"), 0.0, *(float(10 + i) for i in range(30))]
+    source = write(tmp_path / "rows.parquet", {"title": [f"coat {i}" for i in range(34)], "price": prices})
+
+    ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")
+
+    assert [reason for _, reason, _ in rejected(tmp_path / "dataset")] == [
+        "empty label",
+        "empty label",
+        "label not finite",
+        "label not above zero",
+    ]
+
+
+def test_on_a_linear_scale_zero_and_below_are_numbers_like_others(tmp_path: Path):
+    source = write(tmp_path / "rows.parquet", {"title": [f"coat {i}" for i in range(30)], "price": range(-15, 15)})
+
+    ingest(Data(source=source, text="title"), {"p": Task(kind="value", label="price", scale="linear")}, tmp_path / "d")
+
+    assert rejected(tmp_path / "d") == []
+
+
+def test_one_title_may_have_two_prices_but_never_in_two_splits(tmp_path: Path):
+    titles = [f"coat {i // 2}" for i in range(400)]
+    source = write(tmp_path / "rows.parquet", {"title": titles, "price": [5.0 + i % 2 + i // 4 for i in range(400)]})
+
+    ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")
+
+    schema = read_schema(tmp_path / "dataset")
+    texts = [read_rows(tmp_path / "dataset", split, schema).text for split in schema.rows]
+    assert sum(map(len, texts)) == 400
+    assert all(split.count(text) == 2 for split in texts for text in split)
+    assert schema.rows["test"] == pytest.approx(80, abs=2)
+
+
+def test_a_title_with_the_same_price_again_is_a_duplicate_wherever_it_stands(tmp_path: Path):
+    columns = priced(30)
+    columns["title"] += ["coat number 4", "coat number 4", "coat number 4"]
+    columns["price"] += [99.0, 14.5, 99.0]
+    columns["brand"] += [None] * 3
+    source = write(tmp_path / "rows.parquet", columns)
+
+    ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")
+
+    assert [(row, reason) for row, reason, _ in rejected(tmp_path / "dataset")] == [
+        (32, "duplicate"),
+        (33, "duplicate"),
+    ]
+
+
+def test_given_test_rows_keep_their_titles_and_training_loses_them(tmp_path: Path):
+    train, test = priced(40), priced(44)
+    test = {name: values[38:] for name, values in test.items()}
+    test["price"] = [price * 2 for price in test["price"]]
+    data = Data(train=write(tmp_path / "a.parquet", train), test=write(tmp_path / "b.parquet", test), text="title")
+
+    ingest(data, PRICE, tmp_path / "dataset")
+
+    assert read_schema(tmp_path / "dataset").rows["test"] == 6
+    assert [reason for _, reason, _ in rejected(tmp_path / "dataset")] == ["also in test", "also in test"]
+
+
+def test_prices_that_are_all_the_same_teach_nothing(tmp_path: Path):
+    source = write(tmp_path / "rows.parquet", {"title": [f"coat {i}" for i in range(30)], "price": [5.0] * 30})
+
+    with pytest.raises(UserError, match="has one number, '5'; at least two are needed"):
+        ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_the_order_of_rows_changes_neither_split_nor_bins(tmp_path: Path):
+    columns = priced(120)
+    order = np.random.default_rng(0).permutation(120)
+    turned = {name: [values[i] for i in order] for name, values in columns.items()}
+    found = []
+    for name, rows in (("a", columns), ("b", turned)):
+        ingest(Data(source=write(tmp_path / f"{name}.parquet", rows), text="title"), PRICE, tmp_path / name)
+        schema = read_schema(tmp_path / name)
+        splits = {split: sorted(read_rows(tmp_path / name, split, schema).text) for split in schema.rows}
+        found.append((schema.outcome, splits))
+    assert found[0] == found[1]

@@ -135,3 +135,11 @@ def test_text_may_be_one_column_or_several(tmp_path: Path):
 def test_bins_belong_to_a_value(tmp_path: Path):
     with pytest.raises(UserError, match="bins belongs to kind: value"):
         load(tmp_path, GOOD, "tasks.sentiment.bins=32")
+
+
+def test_a_column_that_tells_the_outcome_is_refused_as_an_input(tmp_path: Path):
+    overrides = ("data.never=[clicks, ctr]", "data.features.numeric=[age, ctr]")
+    assert "column 'ctr' is never to be an input (data.never)" in refusal(tmp_path, GOOD, *overrides)
+    assert "column 'age' is named twice" in refusal(
+        tmp_path, GOOD, "data.features.numeric=[age]", "data.features.categorical=[age]"
+    )

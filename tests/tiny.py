@@ -49,6 +49,7 @@ def write_edge(folder: Path, good: float = 2.0, max_tokens: int = 8) -> Path:
         "task": "sentiment",
         "outcome": {"kind": "classification", "names": ["negative", "positive"]},
         "text": ["review"],
+        "features": {"numeric": [], "dates": [], "categorical": []},
         "max_tokens": max_tokens,
         "pad_token_id": 0,
         "pad_token": "[PAD]",

@@ -148,8 +148,7 @@ def predict(model: str, root: Path) -> None:
         edge = EdgeModel(folder)
         for batch in _batches(sys.stdin):
             rows = [_row(number, line, edge.text_columns[0]) for number, line in batch]
-            texts = [_text(number, row, edge) for (number, _), row in zip(batch, rows, strict=True)]
-            answers = edge.answer(texts)
+            answers = _answers(edge, rows, [number for number, _ in batch])
             for row, answer in zip(rows, answers, strict=True):
                 click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
 
@@ -291,8 +290,14 @@ def _row(number: int, line: str, column: str) -> dict[str, Any]:
     return dict(row)
 
 
-def _text(number: int, row: dict[str, Any], edge: "EdgeModel") -> str:
+def _answers(edge: "EdgeModel", rows: list[dict[str, Any]], numbers: list[int]) -> list[dict[str, Any]]:
+    """The model's answers; a row that it can't read is named by its line."""
     try:
-        return edge.text_of(row)
-    except ValueError as error:
-        raise UserError(f"line {number}: {error}; found {', '.join(row) or 'nothing'}") from error
+        return edge.answer(rows)
+    except ValueError:
+        for number, row in zip(numbers, rows, strict=True):
+            try:
+                edge.answer([row])
+            except ValueError as error:
+                raise UserError(f"line {number}: {error}; found {', '.join(row) or 'nothing'}") from error
+        raise

@@ -16,15 +16,18 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 if __package__:
-    from potstill.inputs import join_texts
+    from potstill.inputs import Features, join_texts
     from potstill.outcomes import outcome_of, softmax
 else:
     try:  # The two modules that travel with a registered version go first.
-        from inputs import join_texts  # type: ignore[import-not-found, no-redef]
+        from inputs import Features, join_texts  # type: ignore[import-not-found, no-redef]
         from outcomes import outcome_of, softmax  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
-        from potstill.inputs import join_texts
+        from potstill.inputs import Features, join_texts
         from potstill.outcomes import outcome_of, softmax
+
+# A text alone, or a row of a table: column → value.
+Row = str | Mapping[Any, Any]
 
 
 class EdgeModel:
@@ -38,6 +41,7 @@ class EdgeModel:
         card: what the model is and where it comes from.
         outcome: what the probabilities mean.
         text_columns: the columns that the text has in a table; several are joined.
+        features: the columns besides text.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
@@ -45,6 +49,7 @@ class EdgeModel:
         self.card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.outcome = outcome_of(self.card["outcome"])
         self.text_columns: tuple[str, ...] = tuple(self.card["text"])
+        self.features = Features.from_spec(self.card["features"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(self.card["max_tokens"])
         self._tokenizer.enable_padding(pad_id=self.card["pad_token_id"], pad_token=self.card["pad_token"])
@@ -52,9 +57,19 @@ class EdgeModel:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
 
-    def logits(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float32]:
-        """Logits `[texts, outcomes]`, in the order given; batches of like length, so that little is padding."""
-        found = np.empty((len(texts), len(self.outcome)), dtype=np.float32)
+    def logits(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float32]:
+        """Logits `[rows, outcomes]`, in the order given; batches of like length, so that little is padding.
+
+        Args:
+            rows: texts, or rows of a table: column → value.
+            batch_size: rows a batch.
+
+        Raises:
+            ValueError: a row has no text column, or a feature that can't be read.
+        """
+        tables = [{self.text_columns[0]: row} if isinstance(row, str) else row for row in rows]
+        texts = [self._text(row) for row in tables]
+        found = np.empty((len(rows), len(self.outcome)), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -63,23 +78,25 @@ class EdgeModel:
                 "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
                 "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
             }
+            if self.features:
+                inputs |= self.features.arrays([tables[i] for i in chosen])
             found[chosen] = self._session.run(["logits"], inputs)[0]
         return found
 
-    def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float64]:
-        """Probabilities `[texts, outcomes]`, in the order given."""
-        return softmax(self.logits(texts, batch_size))
+    def probabilities(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float64]:
+        """Probabilities `[rows, outcomes]`, in the order given."""
+        return softmax(self.logits(rows, batch_size))
 
-    def text_of(self, row: Mapping[Any, Any]) -> str:
-        """The text of a row of a table; it may be blank. Raises ValueError where every text column is missing."""
+    def answer(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """For each row what its outcome says: a class with probabilities, or a forecast with its band."""
+        return self.outcome.answers(self.probabilities(rows))
+
+    def _text(self, row: Mapping[Any, Any]) -> str:
+        """The text of a row; it may be blank, but one of its columns must be there."""
         texts = [value for value in map(row.get, self.text_columns) if isinstance(value, str)]
         if not texts:
             raise ValueError(f"no text in {' or '.join(map(repr, self.text_columns))}")
         return join_texts(texts)
-
-    def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """For each text what its outcome says: a class with probabilities, or a forecast with its band."""
-        return self.outcome.answers(self.probabilities(texts))
 
 
 if not __package__:  # MLflow has loaded this file by itself, from a registered version.
@@ -97,9 +114,7 @@ if not __package__:  # MLflow has loaded this file by itself, from a registered 
             self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
         ) -> pd.DataFrame:
             """What `EdgeModel.answer` says as columns, a row for each row of the input."""
-            texts = [self._edge.text_of(row) for row in model_input.to_dict("records")]
-            return pd.DataFrame(
-                self._edge.answer(texts), columns=list(self._edge.outcome.fields), index=model_input.index
-            )
+            answers = self._edge.answer(model_input.to_dict("records"))
+            return pd.DataFrame(answers, columns=list(self._edge.outcome.fields), index=model_input.index)
 
     mlflow.models.set_model(EdgePythonModel())

@@ -1,13 +1,153 @@
 """How a row becomes a model's input: the same in training and in serving.
 
-This file travels with each registered version, so it needs nothing but Python.
+This file travels with each registered version, so it needs nothing but NumPy.
 """
 
-from collections.abc import Sequence
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 SEPARATOR = " | "
+# Where a category's index points when the row has none, and when training had not this one, or too rarely.
+MISSING, UNSEEN = 0, 1
+# Categories beyond the commonest, and those seen once, share the place of the unseen.
+MOST_CATEGORIES = 10_000
+FEWEST_ROWS = 2
+# What a date gives: sine and cosine of the place in the day, the week and the year.
+DATE_NUMBERS = 6
+
+
+@dataclass(frozen=True)
+class Category:
+    """A categorical column and the values that training knows; the first has the index 2."""
+
+    name: str
+    values: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values) + 2
+
+
+@dataclass(frozen=True)
+class Features:
+    """The columns besides text that a model looks at.
+
+    Attributes:
+        numeric: columns of numbers.
+        dates: columns of dates, each `DATE_NUMBERS` numbers.
+        categorical: columns of names, with what training knows of them.
+    """
+
+    numeric: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+    categorical: tuple[Category, ...] = ()
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Features":
+        """Read what `spec` wrote."""
+        known = tuple(Category(entry["name"], tuple(entry["values"])) for entry in spec["categorical"])
+        return cls(tuple(spec["numeric"]), tuple(spec["dates"]), known)
+
+    def spec(self) -> dict[str, Any]:
+        """The columns as JSON."""
+        return asdict(self)
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column."""
+        return (*self.numeric, *self.dates, *(category.name for category in self.categorical))
+
+    @property
+    def numbers(self) -> int:
+        """Width of `numeric` as the model gets it."""
+        return len(self.numeric) + DATE_NUMBERS * len(self.dates)
+
+    def arrays(self, rows: Sequence[Mapping[Any, Any]]) -> dict[str, npt.NDArray[Any]]:
+        """The model's inputs besides text; none of its columns need be there.
+
+        Args:
+            rows: column → value; None, NaN, a blank or an absent column is missing.
+
+        Returns:
+            `numeric` `[rows, numbers]` float32, NaN where missing, and `categorical` `[rows, columns]` int64.
+
+        Raises:
+            ValueError: a value can't be read; names the column.
+        """
+        numeric = np.full((len(rows), self.numbers), np.nan, dtype=np.float32)
+        categorical = np.zeros((len(rows), len(self.categorical)), dtype=np.int64)
+        indices = [{value: i + 2 for i, value in enumerate(category.values)} for category in self.categorical]
+        for i, row in enumerate(rows):
+            numbers = [number(row.get(name), name) for name in self.numeric]
+            numeric[i] = numbers + [part for name in self.dates for part in date_numbers(row.get(name), name)]
+            for j, category in enumerate(self.categorical):
+                value = name_of(row.get(category.name))
+                categorical[i, j] = indices[j].get(value, UNSEEN) if value else MISSING
+        return {"numeric": numeric, "categorical": categorical}
+
+
+def learn_category(name: str, counts: Mapping[str, int]) -> Category:
+    """What training knows of a categorical column, from the rows of each value: the commonest, ordered by name."""
+    often = [(count, value) for value, count in counts.items() if value and count >= FEWEST_ROWS]
+    kept = sorted(often, key=lambda pair: (-pair[0], pair[1]))[:MOST_CATEGORIES]
+    return Category(name, tuple(sorted(value for _, value in kept)))
 
 
 def join_texts(texts: Sequence[str | None]) -> str:
     """The text columns of a row as one text, their ends stripped; missing and blank ones are left out."""
     return SEPARATOR.join(text.strip() for text in texts if text and text.strip())
+
+
+def name_of(value: Any) -> str:
+    """A category as text: whole numbers without a point, booleans as `true` and `false`; empty when missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def number(value: Any, column: str) -> float:
+    """A value as a number, NaN when missing. Raises ValueError where it is none, or infinite."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return math.nan
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{column}: {value!r} is not a number") from None
+    if math.isinf(found):
+        raise ValueError(f"{column}: {value!r} is not finite")
+    return found
+
+
+def date_numbers(value: Any, column: str) -> list[float]:
+    """A date as places on three circles: of the day, the week and the year; NaN when missing.
+
+    Raises ValueError where it is no ISO 8601 date.
+    """
+    moment = read_date(value, column)
+    if moment is None:
+        return [math.nan] * DATE_NUMBERS
+    hours = moment.hour + moment.minute / 60
+    places = (hours / 24, (moment.weekday() + hours / 24) / 7, (moment.timetuple().tm_yday - 1) / 365.25)
+    return [wave(2 * math.pi * place) for place in places for wave in (math.sin, math.cos)]
+
+
+def read_date(value: Any, column: str) -> datetime.datetime | None:
+    """A date, or an ISO 8601 text as one; None when missing. Raises ValueError where it is neither."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, datetime.datetime):
+        return value
+    try:
+        return datetime.datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        raise ValueError(f"{column}: {value!r} is not a date as in 2026-11-24 or 2026-11-24T09:30") from None

@@ -30,7 +30,8 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-ColumnNames = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
+ColumnName = Annotated[str, Field(min_length=1)]
+ColumnNames = Annotated[list[ColumnName], BeforeValidator(_listed)]
 LearningRate = Annotated[float, BeforeValidator(_exact_number), Field(gt=0, le=1)]
 
 
@@ -58,6 +59,27 @@ class Split(Section):
         return self
 
 
+class Features(Section):
+    """Columns that a model looks at besides the text."""
+
+    numeric: list[ColumnName] = Field([], description="Columns of numbers; a missing one is flagged.")
+    dates: list[ColumnName] = Field([], description="Columns of ISO 8601 dates: place in the day, week and year.")
+    categorical: list[ColumnName] = Field([], description="Columns of names; one that training lacks is told apart.")
+
+    @model_validator(mode="after")
+    def _names_columns_once(self) -> Self:
+        names = [*self.numeric, *self.dates, *self.categorical]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"column {twice[0]!r} is named twice")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Every column."""
+        return [*self.numeric, *self.dates, *self.categorical]
+
+
 class Data(Section):
     """Where the rows are. Paths are relative to the current folder; each may be a file, a folder or a glob."""
 
@@ -66,6 +88,8 @@ class Data(Section):
     validation: str | None = Field(None, description="Validation rows; none: cut from the training rows by `split`.")
     test: str | None = Field(None, description="Test rows, when the division is given.")
     text: ColumnNames = Field(["text"], min_length=1, description="Column with the text, or several to be joined.")
+    features: Features = Features()
+    never: list[ColumnName] = Field([], description="Columns that tell the outcome: a recipe that uses one is refused.")
     split: Split = Split()
     shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
 
@@ -76,6 +100,13 @@ class Data(Section):
                 raise ValueError("give either source, or train and test, not both")
         elif self.train is None or self.test is None:
             raise ValueError("give source, or both train and test")
+        return self
+
+    @model_validator(mode="after")
+    def _looks_at_no_outcome(self) -> Self:
+        told = [name for name in (*self.text, *self.features.names) if name in self.never]
+        if told:
+            raise ValueError(f"column {told[0]!r} is never to be an input (data.never), but the model would look at it")
         return self
 
 

@@ -25,6 +25,7 @@ from mlflow.types.schema import Map
 from potstill import edge, outcomes
 from potstill import inputs as inputs_module
 from potstill.errors import UserError
+from potstill.inputs import Features
 from potstill.tracking import client
 
 CHAMPION, CHALLENGER, NONE = "champion", "challenger", "none"
@@ -267,7 +268,10 @@ def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> st
     """Log the edge model as a generic MLflow model that needs neither Potstill nor torch; return its new version."""
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     texts: list[str] = card["text"]
+    features = Features.from_spec(card["features"])
     inputs = [ColSpec(DataType.string, name, required=len(texts) == 1) for name in texts]
+    inputs += [ColSpec(DataType.double, name, required=False) for name in features.numeric]
+    inputs += [ColSpec(DataType.string, name, required=False) for name in features.names[len(features.numeric) :]]
     signature = ModelSignature(Schema(inputs), Schema(ANSWERS[card["outcome"]["kind"]]))
     mlflow.set_tracking_uri(found.tracking_uri)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):

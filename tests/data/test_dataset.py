@@ -6,6 +6,7 @@ import pytest
 
 from potstill.data.dataset import Schema, ShardWriter, read_rows, read_schema, stream_rows, write_schema
 from potstill.errors import UserError
+from potstill.inputs import Features
 from potstill.outcomes import Classification
 
 SCHEMA = Schema(
@@ -13,6 +14,7 @@ SCHEMA = Schema(
     outcome=Classification(("café", "tea")),
     text=("question",),
     label="intent",
+    features=Features(),
     rows={"train": 7, "validation": 0, "test": 0},
     rejected={"duplicate": 1},
     digest="0" * 64,

@@ -2,12 +2,12 @@
 
 import hashlib
 
-from potstill.data.digest import DatasetDigest, row_digest, shuffle_order, text_key
+from potstill.data.digest import DatasetDigest, input_key, row_digest, shuffle_order
 
 
 def test_texts_are_the_same_but_for_white_space_and_composition():
-    assert text_key("caf\u00e9  au\tlait\n") == text_key(" cafe\u0301 au lait")
-    assert text_key("Late") != text_key("late")
+    assert input_key("caf\u00e9  au\tlait\n") == input_key(" cafe\u0301 au lait")
+    assert input_key("Late") != input_key("late")
 
 
 def test_row_digest_is_the_sha256_of_length_text_and_label():

@@ -7,7 +7,19 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from potstill.errors import UserError
-from potstill.learn.model import Head, TaskModel, load_encoder, load_model, pad_batch, pool, predict_logits, save_model
+from potstill.inputs import Category, Features
+from potstill.learn.model import (
+    FeatureTower,
+    Head,
+    Inputs,
+    TaskModel,
+    load_encoder,
+    load_model,
+    pad_batch,
+    pool,
+    predict_logits,
+    save_model,
+)
 from potstill.outcomes import Classification
 
 HEAD = Head("sentiment", Classification(("negative", "positive")), "mean", 16)
@@ -32,8 +44,8 @@ def test_padding_fills_on_the_right_and_is_masked():
 def test_logits_come_in_the_order_given_and_do_not_depend_on_their_neighbours(encoder: Path):
     model = TaskModel(load_encoder(str(encoder))[0], HEAD).eval()
     ids = [[2, 9, 3], [2, 5, 6, 7, 8, 9, 3], [2, 12, 13, 3]]
-    together = predict_logits(model, ids, 0, batch_size=2)
-    alone = torch.cat([predict_logits(model, [row], 0) for row in ids])
+    together = predict_logits(model, Inputs(ids), 0, batch_size=2)
+    alone = torch.cat([predict_logits(model, Inputs([row]), 0) for row in ids])
     assert torch.allclose(together, alone, atol=1e-6)
 
 
@@ -43,7 +55,7 @@ def test_a_saved_model_answers_the_same_after_loading(encoder: Path, tmp_path: P
     save_model(model, tokenizer, tmp_path)
     loaded, _ = load_model(tmp_path)
     ids = [[2, 9, 10, 3]]
-    assert torch.equal(predict_logits(loaded, ids, 0), predict_logits(model, ids, 0))
+    assert torch.equal(predict_logits(loaded, Inputs(ids), 0), predict_logits(model, Inputs(ids), 0))
     assert loaded.head == HEAD
 
 
@@ -71,3 +83,25 @@ def test_an_unknown_architecture_is_refused(encoder: Path, tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="can't be loaded"):
         load_encoder(str(tmp_path))
+
+
+def test_a_tower_standardises_by_the_training_rows_and_flags_what_is_missing():
+    tower = FeatureTower(Features(("lag",)))
+    seen: list[torch.Tensor] = []
+    tower.layers.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    tower.fit(torch.tensor([[1.0], [3.0], [float("nan")]]))
+    tower(torch.tensor([[3.0], [float("nan")], [1e9]]), torch.zeros(3, 0, dtype=torch.long))
+    # The mean is 2 and the deviation 1; the logarithm of 1 + 3 lies as far above its mean as that of 1 + 1 below.
+    assert seen[0].flatten().tolist() == pytest.approx([1, 1, 0, 0, 0, 1, 5, 5, 0], abs=1e-5)
+
+
+def test_a_model_with_features_answers_the_same_after_loading(encoder: Path, tmp_path: Path):
+    features = Features(("lag",), (), (Category("shop", ("a", "b")),))
+    source, tokenizer = load_encoder(str(encoder))
+    model = TaskModel(source, Head("t", Classification(("x", "y")), "mean", 16, features)).eval()
+    inputs = Inputs([[2, 9, 3], [2, 5, 3]], features.arrays([{"lag": 7.0, "shop": "a"}, {"lag": 2.0}]))
+    model.fit_features(inputs)
+    save_model(model, tokenizer, tmp_path)
+    loaded, _ = load_model(tmp_path)
+    assert loaded.head == model.head
+    assert torch.equal(predict_logits(loaded, inputs, 0), predict_logits(model, inputs, 0))

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from potstill.learn.model import Head, TaskModel, encode_texts, load_encoder, predict_logits
+from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.student import hard_loss
 from potstill.learn.trainer import Epoch, Examples, train
 from potstill.outcomes import Classification
@@ -17,14 +17,14 @@ def tiny(encoder: Path, rows: int = 160, **knobs: object) -> tuple[TaskModel, li
     made = reviews(rows)
     labels = HEAD.outcome.encode(made["sentiment"])
     tokenizer = load_encoder(str(encoder))[1]
-    ids = encode_texts(tokenizer, made["text"], 16)
+    ids = encode_texts(tokenizer, made["text"], 16).ids
     cut = rows * 3 // 4
     settings = Training.model_validate({"epochs": 4, "learning_rate": 5e-3, "batch_size": 16} | knobs)
     return train(
         lambda: TaskModel(load_encoder(str(encoder))[0], HEAD),
         hard_loss,
-        Examples(ids[:cut], labels[:cut]),
-        Examples(ids[cut:], labels[cut:]),
+        Examples(Inputs(ids[:cut]), labels[:cut]),
+        Examples(Inputs(ids[cut:]), labels[cut:]),
         settings,
         pad_token_id=0,
         on_epoch=lambda _: None,
@@ -53,7 +53,7 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best_ep
     assert len(epochs) < 30
     assert max(scores) > scores[-1] or scores[-1] == scores[-2]
     made = reviews(160)
-    ids = encode_texts(load_encoder(str(encoder))[1], made["text"], 16)[120:]
+    ids = encode_texts(load_encoder(str(encoder))[1], made["text"][120:], 16)
     labels = HEAD.outcome.encode(made["sentiment"])[120:]
     accuracy = (predict_logits(model, ids, 0).numpy().argmax(1) == labels).mean()
     assert accuracy == epochs[int(np.argmax(scores))].validation["accuracy"]

@@ -164,3 +164,45 @@ def test_the_order_of_rows_changes_neither_split_nor_bins(tmp_path: Path):
         splits = {split: sorted(read_rows(tmp_path / name, split, schema).text) for split in schema.rows}
         found.append((schema.outcome, splits))
     assert found[0] == found[1]
+
+
+def test_features_are_kept_with_what_training_knows_of_them(tmp_path: Path):
+    columns = priced(120) | {
+        "lag": [None if i == 5 else i / 2 for i in range(120)],
+        "week": [f"2026-01-{i % 28 + 1:02}" for i in range(120)],
+    }
+    data = Data(
+        source=write(tmp_path / "rows.parquet", columns),
+        text="title",
+        features={"numeric": ["lag"], "dates": ["week"], "categorical": ["brand"]},
+    )
+
+    ingest(data, PRICE, tmp_path / "dataset")
+
+    schema = read_schema(tmp_path / "dataset")
+    assert schema.features.categorical[0].values == ("Brand 0", "Brand 1", "Brand 2", "Brand 3")
+    found = {}
+    for split in schema.rows:
+        rows = read_rows(tmp_path / "dataset", split, schema)
+        found |= dict(zip(rows.text, rows.features, strict=True))
+    assert found["coat number 5"] == {"lag": None, "week": "2026-01-06", "brand": "Brand 1"}
+    assert found["coat number 3"] == {"lag": 1.5, "week": "2026-01-04", "brand": None}
+
+
+def test_features_that_cannot_be_read_set_their_row_aside(tmp_path: Path):
+    columns = priced(40) | {"rating": ["4.5"] * 40, "week": ["2026-01-05"] * 40}
+    columns["rating"][0], columns["rating"][1], columns["week"][2] = "No rating available", "inf", "15/03/16"
+    features = {"numeric": ["rating"], "dates": ["week"]}
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features=features)
+
+    ingest(data, PRICE, tmp_path / "dataset")
+
+    reasons = [reason for _, reason, _ in rejected(tmp_path / "dataset")]
+    assert reasons == ["feature not a number", "feature not a number", "feature not a date"]
+
+
+def test_rows_that_differ_in_a_feature_are_no_duplicates(tmp_path: Path):
+    columns = {"title": ["lamp"] * 60, "price": [5.0 + i % 3 for i in range(60)], "lag": list(range(60))}
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features={"numeric": ["lag"]})
+
+    assert ingest(data, PRICE, tmp_path / "dataset")["rows_rejected"] == 0

@@ -57,7 +57,7 @@ def test_a_student_without_epochs_to_change_much_starts_as_the_teacher_cut(line:
     still = Distill.model_validate({"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0})
     distill(line.dataset, line.teacher, line.signals, Student(keep=[0, 3]), still, tmp_path / "student")
     student, teacher = load_model(tmp_path / "student")[0], load_model(line.teacher)[0]
-    assert torch.allclose(student.classifier.weight, teacher.classifier.weight, atol=1e-6)
+    assert torch.allclose(student.on_top["classifier"].weight, teacher.on_top["classifier"].weight, atol=1e-6)
     for kept, source in enumerate((0, 3)):
         kept_weight = student.encoder.encoder.layer[kept].intermediate.dense.weight
         assert torch.allclose(kept_weight, teacher.encoder.encoder.layer[source].intermediate.dense.weight, atol=1e-6)

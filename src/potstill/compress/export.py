@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from potstill.learn.model import TaskModel, pad_batch, predict_logits
+from potstill.learn.model import Inputs, TaskModel, predict_logits
 
-INPUTS = ("input_ids", "attention_mask")
+WORDS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -32,42 +32,49 @@ class ParityError(Exception):
 
 
 def export_onnx(model: TaskModel, path: Path) -> None:
-    """Write the graph: `input_ids`, `attention_mask` `[batch, tokens]` int64 → `logits` `[batch, outcomes]` float32."""
+    """Write the graph: `input_ids`, `attention_mask` `[batch, tokens]` int64 → `logits` `[batch, outcomes]` float32.
+
+    A model with features also takes `numeric` `[batch, numbers]` float32, NaN where missing, and `categorical`
+    `[batch, columns]` int64.
+    """
     model.eval()
     # The fused attention's graph depends on the mask; the plain one is the same for every batch.
     model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    example = pad_batch([[1, 2, 3, 4, 5], [1, 2, 3]], pad_token_id=0)
+    rows: list[dict[str, object]] = [{}, {}]
+    example = Inputs([[1, 2, 3, 4, 5], [1, 2, 3]], model.head.features.arrays(rows) if model.head.features else {})
+    named = example.batch([0, 1], pad_token_id=0)
     batch, tokens = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=2)
     with _quiet():
         torch.onnx.export(
             model,
-            tuple(example[name] for name in INPUTS),
+            tuple(named.values()),
             path,
-            input_names=list(INPUTS),
+            input_names=list(named),
             output_names=["logits"],
-            dynamic_shapes={name: {0: batch, 1: tokens} for name in INPUTS},
+            dynamic_shapes={name: {0: batch, 1: tokens} if name in WORDS else {0: batch} for name in named},
             dynamo=True,
             external_data=False,
             verbose=False,
         )
 
 
-def check_parity(model: TaskModel, path: Path, ids: Sequence[Sequence[int]], pad_token_id: int, atol: float) -> Parity:
+def check_parity(model: TaskModel, path: Path, inputs: Inputs, pad_token_id: int, atol: float) -> Parity:
     """Compare the graph with PyTorch on real rows, as one padded batch and one by one.
 
     Raises:
         ParityError: a logit differs by more than `atol`, is not a number, or an answer changes.
     """
-    expected = predict_logits(model, ids, pad_token_id)
+    expected = predict_logits(model, inputs, pad_token_id)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    together = run(session, pad_batch(ids, pad_token_id))
-    alone = np.concatenate([run(session, pad_batch([row], pad_token_id)) for row in ids])
+    rows = range(len(inputs))
+    together = run(session, inputs.batch(rows, pad_token_id))
+    alone = np.concatenate([run(session, inputs.batch([row], pad_token_id)) for row in rows])
     difference = max(float(np.abs(found - expected.numpy()).max()) for found in (together, alone))
     agreement = min(float((found.argmax(1) == expected.numpy().argmax(1)).mean()) for found in (together, alone))
-    parity = Parity(len(ids), difference, agreement)
+    parity = Parity(len(inputs), difference, agreement)
     if not difference <= atol or agreement < 1:
         raise ParityError(
-            f"{path.name}: on {len(ids)} real rows ONNX differs from PyTorch by up to {difference:.2g} "
+            f"{path.name}: on {len(inputs)} real rows ONNX differs from PyTorch by up to {difference:.2g} "
             f"(allowed: {atol:g}) and gives the same answer on {agreement:.1%} (required: 100 %)"
         )
     return parity
@@ -75,7 +82,7 @@ def check_parity(model: TaskModel, path: Path, ids: Sequence[Sequence[int]], pad
 
 def run(session: onnxruntime.InferenceSession, batch: dict[str, Tensor]) -> np.ndarray:
     """Logits `[batch, outcomes]` of one padded batch."""
-    logits: np.ndarray = session.run(["logits"], {name: batch[name].numpy() for name in INPUTS})[0]
+    logits: np.ndarray = session.run(["logits"], {name: values.numpy() for name, values in batch.items()})[0]
     return logits
 
 

@@ -33,6 +33,7 @@ def write_words(model: TaskModel, tokenizer: Any, folder: Path, text: Sequence[s
         "task": model.head.task,
         "outcome": model.head.outcome.spec(),
         "text": list(text),
+        "features": model.head.features.spec(),
         "max_tokens": model.head.max_tokens,
         "pad_token_id": tokenizer.pad_token_id,
         "pad_token": tokenizer.pad_token,

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from potstill.data.formats import FEATURE
 from potstill.errors import UserError
+from potstill.inputs import Features
 from potstill.outcomes import Outcome, outcome_of
 
 SCHEMA_FILE = "schema.json"
@@ -38,6 +40,7 @@ class Schema:
         outcome: the family of outcomes and, for classes, their fixed order.
         text: source columns of the texts.
         label: source column of the labels.
+        features: the columns besides text, with what training knows of them.
         rows: split → number of rows.
         rejected: reason → number of rows set aside.
         digest: the dataset digest, 64 hexadecimal digits.
@@ -47,6 +50,7 @@ class Schema:
     outcome: Outcome
     text: tuple[str, ...]
     label: str
+    features: Features
     rows: dict[str, int]
     rejected: dict[str, int]
     digest: str
@@ -54,19 +58,25 @@ class Schema:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of one split: digests `[rows]`, texts `[rows]`, and labels `[rows]` as the outcome's values."""
+    """Some rows of one split: digests, texts, labels as the outcome's values, features by column; each `[rows]`."""
 
     row: list[str]
     text: list[str]
     value: npt.NDArray[np.float64]
+    features: list[dict[str, Any]]
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def first(self, count: int) -> "Rows":
+        """The first so many rows."""
+        return Rows(self.row[:count], self.text[:count], self.value[:count], self.features[:count])
 
 
 def write_schema(dataset: Path, schema: Schema) -> None:
     """Write `schema.json` into a dataset folder."""
     values = {**{field.name: getattr(schema, field.name) for field in fields(schema)}, "outcome": schema.outcome.spec()}
+    values |= {"features": schema.features.spec()}
     text = json.dumps(values, ensure_ascii=False, indent=2)
     (dataset / SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -82,12 +92,13 @@ def read_schema(dataset: Path) -> Schema:
         known = {field.name: values[field.name] for field in fields(Schema)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{dataset}: not a dataset: {SCHEMA_FILE} is missing or broken") from error
-    return Schema(**{**known, "outcome": outcome_of(known["outcome"]), "text": tuple(known["text"])})
+    families = {"outcome": outcome_of(known["outcome"]), "features": Features.from_spec(known["features"])}
+    return Schema(**{**known, **families, "text": tuple(known["text"])})
 
 
 def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
     """All rows of a split, in the order in which they are stored."""
-    return _rows(pq.read_table(dataset / split, columns=["row", "text", "label"], use_threads=False), schema)
+    return _rows(pq.read_table(dataset / split, columns=_stored(schema), use_threads=False), schema)
 
 
 def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
@@ -95,8 +106,13 @@ def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
     schema = read_schema(dataset)
     for shard in sorted((dataset / split).glob("*.parquet")):
         with pq.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_rows, columns=["row", "text", "label"]):
+            for batch in file.iter_batches(batch_rows, columns=_stored(schema)):
                 yield _rows(batch, schema)
+
+
+def _stored(schema: Schema) -> list[str]:
+    """The columns of a shard that a model needs."""
+    return ["row", "text", "label", *(FEATURE + name for name in schema.features.names)]
 
 
 def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
@@ -104,7 +120,13 @@ def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
         row=table.column("row").to_pylist(),
         text=table.column("text").to_pylist(),
         value=schema.outcome.encode(table.column("label").to_pylist()),
+        features=_records(table, schema.features.names),
     )
+
+
+def _records(table: pa.Table | pa.RecordBatch, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    columns = [table.column(FEATURE + name).to_pylist() for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] or [{}] * table.num_rows
 
 
 class ShardWriter:

@@ -15,19 +15,22 @@ import numpy.typing as npt
 KEY_BYTES = 16
 
 
-def text_key(text: str) -> bytes:
-    """16 bytes that two texts share when they differ at most in white space and in Unicode composition (NFC)."""
+def input_key(text: str, features: Sequence[str] = ()) -> bytes:
+    """16 bytes that rows share when features are equal, and texts but for white space and Unicode composition (NFC)."""
     canonical = " ".join(unicodedata.normalize("NFC", text).split())
-    return hashlib.sha256(canonical.encode()).digest()[:KEY_BYTES]
+    return hashlib.sha256("\0".join([canonical, *features]).encode()).digest()[:KEY_BYTES]
 
 
-def row_digest(text: str, label: str) -> str:
-    """Name of a row, by the very text and label that the dataset stores: 64 hexadecimal digits.
+def row_digest(text: str, label: str, features: Sequence[str] = ()) -> str:
+    """Name of a row, by its very text, features and label: 64 hexadecimal digits.
 
-    The text's length comes first, so that no other pair of text and label gives the same bytes.
+    The length of each but the last comes first, so that no other row gives the same bytes.
     """
-    content = text.encode()
-    return hashlib.sha256(b"%d:" % len(content) + content + label.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for content in map(str.encode, (text, *features)):
+        digest.update(b"%d:" % len(content) + content)
+    digest.update(label.encode())
+    return digest.hexdigest()
 
 
 def shuffle_order(seed: int, contents: Iterable[bytes]) -> npt.NDArray[np.uint64]:

@@ -4,8 +4,8 @@ import csv
 import difflib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,13 @@ BATCH_ROWS = 8192
 CSV_BLOCK_BYTES = 1 << 20
 # Keys may be left out of single JSON lines, so a column exists when any of the first lines has it.
 JSON_LINES_FOR_COLUMNS = 1000
-TEXT = "text_"
-Kind = Literal["text", "name", "number"]
+TEXT, FEATURE = "text_", "feature_"
+Kind = Literal["text", "name", "number", "date"]
 EXPECTED: dict[Kind, str] = {
     "text": "text",
     "name": "text, a whole number or a boolean",
     "number": "a number, or text that can be read as one",
+    "date": "a date, or text that can be read as one",
 }
 
 
@@ -41,22 +42,26 @@ class Columns:
         label: of the task.
         group: whose rows stay together; none: each row for itself.
         number: whether the label is a number.
+        features: columns besides text → what they hold.
     """
 
     text: tuple[str, ...]
     label: str
     group: str | None = None
     number: bool = False
+    features: Mapping[str, Kind] = field(default_factory=dict)
 
     def sources(self) -> dict[str, str]:
         """Our name of each column (`text_0` …, `label`, `group`) → its name in the source."""
         named = {f"{TEXT}{i}": name for i, name in enumerate(self.text)} | {"label": self.label}
+        named |= {FEATURE + name: name for name in self.features}
         return named if self.group is None else named | {"group": self.group}
 
     def kinds(self) -> dict[str, Kind]:
         """Our name of each column → what it may hold."""
         label: Kind = "number" if self.number else "name"
-        return {ours: "text" if ours.startswith(TEXT) else "name" for ours in self.sources()} | {"label": label}
+        kinds: dict[str, Kind] = {ours: "text" if ours.startswith(TEXT) else "name" for ours in self.sources()}
+        return kinds | {"label": label} | {FEATURE + name: kind for name, kind in self.features.items()}
 
 
 def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -132,7 +137,7 @@ def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     found = array.type
-    if pa.types.is_floating(found) and kind != "text":
+    if pa.types.is_floating(found) and kind in ("name", "number"):
         array = pc.if_else(pc.is_nan(array), None, array)
         if kind == "number":
             return array.cast(pa.float64()).cast(pa.string())
@@ -142,8 +147,9 @@ def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
         return array.cast(pa.int64()).cast(pa.string())
     textual = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
     countable = pa.types.is_integer(found) or (pa.types.is_boolean(found) and kind == "name")
+    dated = pa.types.is_temporal(found) and kind == "date"
     exact = pa.types.is_decimal(found) and kind == "number"
-    if not (textual or pa.types.is_null(found) or exact or (countable and kind != "text")):
+    if not (textual or pa.types.is_null(found) or dated or exact or (countable and kind in ("name", "number"))):
         raise UserError(f"{where} holds {found}; expected {EXPECTED[kind]}")
     array = array.cast(pa.string())
     array.validate(full=True)
@@ -254,7 +260,7 @@ def _string(value: Any, kind: Kind, where: str) -> str | None:
         return None
     if kind == "name" and isinstance(value, bool):
         return "true" if value else "false"
-    if kind != "text" and not isinstance(value, bool):
+    if kind in ("name", "number") and not isinstance(value, bool):
         if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
             return str(int(value))
         if kind == "number" and isinstance(value, float):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from potstill.data.formats import SUFFIXES, TEXT, Columns, read_tables
+from potstill.data.formats import SUFFIXES, TEXT, Columns, Kind, read_tables
 from potstill.errors import UserError
 from potstill.inputs import join_texts
 from potstill.outcomes import Value
@@ -40,9 +40,17 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         UserError: one column is to be text and label at once.
     """
     task = next(iter(tasks.values()))
-    if task.label in data.text:
-        raise UserError(f"column {task.label!r} can't be both the text and the label; see data.text and tasks")
-    return Columns(tuple(data.text), task.label, data.split.by, number=task.kind == Value.kind)
+    if task.label in (*data.text, *data.features.names):
+        role = "the text" if task.label in data.text else "a feature"
+        raise UserError(f"column {task.label!r} can't be both {role} and the label; see data and tasks")
+    given = data.features
+    kinds: list[tuple[Kind, list[str]]] = [
+        ("number", given.numeric),
+        ("date", given.dates),
+        ("name", given.categorical),
+    ]
+    features = {name: kind for kind, names in kinds for name in names}
+    return Columns(tuple(data.text), task.label, data.split.by, task.kind == Value.kind, features)
 
 
 def sources_of(data: Data) -> dict[str, str]:

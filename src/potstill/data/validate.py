@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from potstill.data.digest import KEY_BYTES, shuffle_order, text_key
-from potstill.data.formats import Columns
+from potstill.data.digest import KEY_BYTES, input_key, shuffle_order
+from potstill.data.formats import FEATURE, Columns
 from potstill.data.read import stream_batches
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
 from potstill.errors import UserError
+from potstill.inputs import number, read_date
 from potstill.recipe import Task
 
 NO_LABEL = -1
@@ -32,13 +33,15 @@ class Reason(IntEnum):
     LABEL_NOT_A_NUMBER = 4
     LABEL_NOT_FINITE = 5
     LABEL_NOT_ABOVE_ZERO = 6  # on a log scale
-    DUPLICATE = 7  # same text, same label, further up
-    CONFLICTING_LABEL = 8  # same text, another class, further up
-    ALSO_IN_TEST = 9  # the text stands in the given test rows: training or validating on it would leak
-    ALSO_IN_VALIDATION = 10  # likewise, a training row in the given validation rows
-    GROUP_ALSO_IN_TEST = 11  # the row's group stands in the given test rows
-    GROUP_ALSO_IN_VALIDATION = 12  # likewise, a training row's group in the given validation rows
-    UNKNOWN_LABEL = 13  # a given validation or test row whose class no training row has
+    FEATURE_NOT_A_NUMBER = 7
+    FEATURE_NOT_A_DATE = 8
+    DUPLICATE = 9  # same text, same label, further up
+    CONFLICTING_LABEL = 10  # same text, another class, further up
+    ALSO_IN_TEST = 11  # the text stands in the given test rows: training or validating on it would leak
+    ALSO_IN_VALIDATION = 12  # likewise, a training row in the given validation rows
+    GROUP_ALSO_IN_TEST = 13  # the row's group stands in the given test rows
+    GROUP_ALSO_IN_VALIDATION = 14  # likewise, a training row's group in the given validation rows
+    UNKNOWN_LABEL = 15  # a given validation or test row whose class no training row has
 
     @property
     def words(self) -> str:
@@ -101,12 +104,14 @@ def survey(locations: Mapping[int, str], columns: Columns, task: Task, seed: int
         for batch in stream_batches(location, columns):
             texts, names, group_names = (strip(batch.table, name) for name in ("text", "label", "group"))
             worded = worded or any(sign.isalpha() for text in texts for sign in text)
-            for text, name in zip(texts, names, strict=True):
-                keys += text_key(text)
+            features = feature_values(batch.table, columns)
+            for text, values, name in zip(texts, features, names, strict=True):
+                keys += input_key(text, values)
                 labels.append(index.setdefault(name, len(index)) if name else NO_LABEL)
             groups.extend(shuffle_order(seed, map(str.encode, group_names)).tolist())
             roles.extend([role] * len(texts))
-            reasons.extend(_flaw(t, n, g, columns, task) for t, n, g in zip(texts, names, group_names, strict=True))
+            rows = zip(texts, names, group_names, features, strict=True)
+            reasons.extend(_flaw(*row, columns, task) for row in rows)
         if len(labels) == before:
             raise UserError(f"{location}: no rows, only column names")
     result = Survey(
@@ -131,14 +136,32 @@ def strip(table: pa.Table, column: str) -> list[str]:
     return [(value or "").strip() for value in table[column].to_pylist()]
 
 
-def _flaw(text: str, label: str, group: str, columns: Columns, task: Task) -> Reason:
+def feature_values(table: pa.Table, columns: Columns) -> list[tuple[str, ...]]:
+    """The features of each row as text, in the order of `columns`; empty where missing."""
+    return list(zip(*(strip(table, FEATURE + name) for name in columns.features), strict=True)) or [()] * table.num_rows
+
+
+def _flaw(text: str, label: str, group: str, features: tuple[str, ...], columns: Columns, task: Task) -> Reason:
     if not text:
         return Reason.EMPTY_TEXT
     if not label:
         return Reason.EMPTY_LABEL
     if columns.group and not group:
         return Reason.EMPTY_GROUP
-    return _odd_number(label, task) if columns.number else Reason.KEPT
+    odd = _odd_number(label, task) if columns.number else Reason.KEPT
+    return odd or _odd_feature(features, columns)
+
+
+def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
+    for value, (name, kind) in zip(features, columns.features.items(), strict=True):
+        try:
+            if kind == "number":
+                number(value, name)
+            elif kind == "date":
+                read_date(value, name)
+        except ValueError:
+            return Reason.FEATURE_NOT_A_NUMBER if kind == "number" else Reason.FEATURE_NOT_A_DATE
+    return Reason.KEPT
 
 
 def _odd_number(label: str, task: Task) -> Reason:

@@ -1,4 +1,7 @@
-"""Baseline: TF-IDF and a linear model. A student must earn its milliseconds against it."""
+"""Baseline: TF-IDF and a linear model, and, where there are features, boosted trees on them.
+
+A student must earn its milliseconds against it.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
 
+from potstill.data.dataset import Rows, Schema
+from potstill.edge import Row
+from potstill.inputs import Features
 from potstill.metrics import better, primary, score
 from potstill.outcomes import Classification, Floats, Outcome, Value
 
@@ -18,64 +24,103 @@ from potstill.outcomes import Classification, Floats, Outcome, Value
 STRENGTHS = (1.0, 10.0, 100.0)
 RIDGE_STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 FEW_ROWS = 1000
+MOST_TREE_CATEGORIES = 255
 
 
 class Baseline:
-    """Word 1–2-grams, or character 1–3-grams where most text is written without spaces, and a linear model.
+    """The best of some plain models, by the family's first metric on the validation rows.
 
-    Classes come from logistic regression. A value comes from ridge regression on the outcome's scale, with a normal
-    distribution around it as wide as the errors on the validation rows.
+    Linear models see word 1–2-grams, or character 1–3-grams where most text is written without spaces; boosted trees
+    see the features alone. Classes come with probabilities; a value with a normal distribution on the outcome's scale
+    around its forecast, as wide as the errors on the validation rows.
 
     Args:
-        texts: training texts.
-        values: `[rows]`, their labels as the outcome's values.
-        validation_texts: texts that choose the strength of regularisation, by the family's first metric.
-        validation_values: `[rows]`.
-        outcome: the family.
+        train: rows to learn from.
+        validation: rows that choose.
+        schema: the family of outcomes, and the columns.
     """
 
-    def __init__(
-        self,
-        texts: Sequence[str],
-        values: Floats,
-        validation_texts: Sequence[str],
-        validation_values: Floats,
-        outcome: Outcome,
-    ) -> None:
-        vectorizer = _vectorizer(texts)
-        counted, kept = vectorizer.fit_transform(texts), vectorizer.transform(validation_texts)
-        best: tuple[float, Any, Outcome] | None = None
-        for model in _models(outcome):
-            model.fit(counted, _scaled(outcome, values))
-            fitted = _fitted(model, outcome, kept, validation_values)
-            found = score(outcome, validation_values, _answers(model, fitted, kept))
-            worth = better(outcome, found[primary(outcome)])
-            if best is None or worth > best[0]:
-                best = worth, model, fitted
-        assert best is not None  # noqa: S101 - there is at least one strength
-        self._outcome = best[2]
-        self._pipeline: Pipeline = make_pipeline(vectorizer, best[1])
+    def __init__(self, train: Rows, validation: Rows, schema: Schema) -> None:
+        self._column = schema.text[0]
+        views: list[_View] = [_Words(train.text)]
+        if schema.features:
+            views.append(_Columns(schema.features))
+        best = -np.inf
+        for view in views:
+            learnt, kept = view.see(train.text, train.features), view.see(validation.text, validation.features)
+            for model in view.models(schema.outcome):
+                model.fit(learnt, _scaled(schema.outcome, train.value))
+                fitted = _fitted(model, schema.outcome, kept, validation.value)
+                found = score(schema.outcome, validation.value, _answers(model, fitted, kept))
+                worth = better(schema.outcome, found[primary(schema.outcome)])
+                if worth > best:
+                    best, self._view, self._model, self._outcome = worth, view, model, fitted
 
-    def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Probabilities `[texts, outcomes]`."""
-        return _answers(self._pipeline[-1], self._outcome, self._pipeline[0].transform(texts))
+    def probabilities(self, rows: Sequence[Row]) -> Floats:
+        """Probabilities `[rows, outcomes]` of texts, or of rows of a table whose first text column holds all text."""
+        tables = [{self._column: row} if isinstance(row, str) else row for row in rows]
+        seen = self._view.see([row[self._column] for row in tables], tables)
+        return _answers(self._model, self._outcome, seen)
 
     def size_bytes(self) -> int:
-        """Bytes of the vocabulary as JSON and of the weights as float32."""
-        vectorizer, model = self._pipeline[0], self._pipeline[-1]
-        vocabulary = json.dumps({term: int(i) for term, i in vectorizer.vocabulary_.items()}, ensure_ascii=False)
-        weights: list[Any] = [vectorizer.idf_, model.coef_, np.atleast_1d(model.intercept_)]
-        return len(vocabulary.encode()) + 4 * sum(int(w.size) for w in weights)
+        """Bytes of what it would have to keep."""
+        return self._view.size_bytes() + _weight(self._model)
 
 
-def _models(outcome: Outcome) -> list[Any]:
-    if isinstance(outcome, Classification):
-        return [LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS]
-    return [Ridge(alpha=strength) for strength in RIDGE_STRENGTHS]
+class _Words:
+    """What a linear model sees."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._vectorizer = _vectorizer(texts).fit(texts)
+
+    def see(self, texts: Sequence[str], rows: Sequence[Any]) -> Any:
+        return self._vectorizer.transform(texts)
+
+    def models(self, outcome: Outcome) -> list[Any]:
+        if isinstance(outcome, Classification):
+            return [LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS]
+        return [Ridge(alpha=strength) for strength in RIDGE_STRENGTHS]
+
+    def size_bytes(self) -> int:
+        """The vocabulary as JSON and its weights as float32."""
+        terms = {term: int(i) for term, i in self._vectorizer.vocabulary_.items()}
+        return len(json.dumps(terms, ensure_ascii=False).encode()) + 4 * len(terms)
+
+
+class _Columns:
+    """What boosted trees see."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def see(self, texts: Sequence[str], rows: Sequence[Any]) -> Any:
+        found = self._features.arrays(rows)
+        # The trees take a category by its rank only up to so many.
+        names = np.minimum(found["categorical"], MOST_TREE_CATEGORIES - 1)
+        return np.concatenate([found["numeric"], names.astype(np.float32)], axis=1)
+
+    def models(self, outcome: Outcome) -> list[Any]:
+        if isinstance(outcome, Classification):
+            return [HistGradientBoostingClassifier(random_state=0)]
+        return [HistGradientBoostingRegressor(loss="absolute_error", random_state=0)]
+
+    def size_bytes(self) -> int:
+        """The names of the columns and their categories as JSON."""
+        return len(json.dumps(self._features.spec(), ensure_ascii=False).encode())
+
+
+_View = _Words | _Columns
+
+
+def _weight(model: Any) -> int:
+    """Bytes of a fitted model: weights as float32, trees as they are kept."""
+    if hasattr(model, "coef_"):
+        return 4 * sum(int(np.size(weights)) for weights in (model.coef_, model.intercept_))
+    return sum(int(tree.nodes.nbytes) for trees in model._predictors for tree in trees)
 
 
 def _scaled(outcome: Outcome, values: Floats) -> npt.NDArray[Any]:
-    """What the linear model is fitted to."""
+    """What a plain model is fitted to."""
     return values.astype(np.int64) if isinstance(outcome, Classification) else outcome.forward(values)
 
 

@@ -1,37 +1,40 @@
-"""Latency: one text at a time, as a service sees them."""
+"""Latency: one row at a time, as a service sees them."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles over the texts, in milliseconds, and how many texts."""
+    """Percentiles over the rows, in milliseconds, and how many rows."""
 
     p50_ms: float
     p95_ms: float
     rows: int
 
 
-def measure(answer: Callable[[str], object], texts: Sequence[str], warmup: int = 20) -> Latency:
-    """Time an answer to each text, alone and at its natural length, tokenization included.
+def measure(answer: Callable[[R], object], rows: Sequence[R], warmup: int = 20) -> Latency:
+    """Time an answer to each row, alone and at its natural length, tokenization included.
 
-    The first `warmup` texts are answered once before. Every timed call counts: none is repeated to look better.
+    The first `warmup` rows are answered once before. Every timed call counts: none is repeated to look better.
 
     Args:
         answer: what is timed; for an edge model one opened afresh with one thread.
-        texts: at least one.
-        warmup: texts answered before the clock runs.
+        rows: at least one.
+        warmup: rows answered before the clock runs.
     """
-    for text in texts[:warmup]:
-        answer(text)
+    for row in rows[:warmup]:
+        answer(row)
     times_ms = []
-    for text in texts:
+    for row in rows:
         start = time.perf_counter_ns()
-        answer(text)
+        answer(row)
         times_ms.append((time.perf_counter_ns() - start) / 1e6)
     p50, p95 = np.percentile(times_ms, [50, 95])
     return Latency(float(p50), float(p95), len(times_ms))

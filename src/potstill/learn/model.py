@@ -5,21 +5,29 @@ On disk it is a Hugging Face folder (encoder and tokenizer, which plain transfor
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
+from potstill.inputs import Features
 from potstill.outcomes import Outcome, outcome_of
 from potstill.store import resolve
+
+CATEGORY_WIDTH, TOWER_WIDTH, JOINED_WIDTH = 16, 128, 256
+# A number further out tells no more, and would drown the rest.
+MOST_DEVIATIONS = 5.0
+NO_FEATURES = Features()
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,83 @@ class Head:
     outcome: Outcome
     pooling: str
     max_tokens: int
+    features: Features = NO_FEATURES
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows ready for a model.
+
+    Attributes:
+        ids: token ids of each row.
+        features: `numeric` `[rows, numbers]` and `categorical` `[rows, columns]`; empty where the head has none.
+    """
+
+    ids: Sequence[Sequence[int]]
+    features: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, rows: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
+        """The model's arguments for some rows: ids and mask padded to the longest, features as they are."""
+        named = {name: torch.from_numpy(values[rows]) for name, values in self.features.items()}
+        return pad_batch([self.ids[row] for row in rows], pad_token_id) | named
+
+
+class FeatureTower(nn.Module):
+    """Numbers and categories → one vector a row `[batch, TOWER_WIDTH]`.
+
+    A number is seen twice, standardised as it is and by its logarithm, beside a flag that says whether it was missing;
+    means and deviations come from the training rows and travel in the graph.
+    """
+
+    plain_mean: Tensor
+    plain_deviation: Tensor
+    logarithm_mean: Tensor
+    logarithm_deviation: Tensor
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        for name in ("plain", "logarithm"):
+            self.register_buffer(f"{name}_mean", torch.zeros(features.numbers))
+            self.register_buffer(f"{name}_deviation", torch.ones(features.numbers))
+        self.embeddings = nn.ModuleList(nn.Embedding(len(known), CATEGORY_WIDTH) for known in features.categorical)
+        width = 3 * features.numbers + CATEGORY_WIDTH * len(features.categorical)
+        self.layers = nn.Sequential(
+            nn.Linear(width, TOWER_WIDTH), nn.GELU(), nn.Linear(TOWER_WIDTH, TOWER_WIDTH), nn.GELU()
+        )
+
+    def fit(self, numeric: Tensor) -> None:
+        """Take means and deviations from training rows `[rows, numbers]`, NaN where missing."""
+        for name, values in (("plain", numeric), ("logarithm", _signed_log(numeric))):
+            mean = torch.nanmean(values, dim=0).nan_to_num(0.0)
+            deviation = torch.nanmean((values - mean) ** 2, dim=0).sqrt().nan_to_num(1.0)
+            getattr(self, f"{name}_mean").copy_(mean)
+            getattr(self, f"{name}_deviation").copy_(deviation.clamp(min=1e-6))
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """The vector, from `numeric` `[batch, numbers]` and `categorical` `[batch, columns]`."""
+        missing = torch.isnan(numeric)
+        known = torch.where(missing, torch.zeros_like(numeric), numeric)
+        plain = (known - self.plain_mean) / self.plain_deviation
+        logarithm = (_signed_log(known) - self.logarithm_mean) / self.logarithm_deviation
+        seen = torch.stack([plain, logarithm]).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
+        seen = torch.where(missing, torch.zeros_like(seen), seen)
+        names = [embed(categorical[:, i]) for i, embed in enumerate(self.embeddings)]
+        vector: Tensor = self.layers(torch.cat([seen[0], seen[1], missing.to(numeric.dtype), *names], dim=1))
+        return vector
+
+
+def _signed_log(values: Tensor) -> Tensor:
+    return torch.sign(values) * torch.log1p(values.abs())
 
 
 class TaskModel(nn.Module):
-    """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`."""
+    """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`.
+
+    Features join the text's vector before the head, through one more layer.
+    """
 
     def __init__(self, encoder: nn.Module, head: Head) -> None:
         super().__init__()
@@ -41,15 +122,35 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.head = head
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.1))
-        self.classifier = nn.Linear(config.hidden_size, len(head.outcome))
-        nn.init.normal_(self.classifier.weight, std=0.02)
-        nn.init.zeros_(self.classifier.bias)
+        self.on_top = nn.ModuleDict()
+        width = config.hidden_size
+        if head.features:
+            self.on_top["tower"] = FeatureTower(head.features)
+            self.on_top["join"] = nn.Sequential(nn.Linear(width + TOWER_WIDTH, JOINED_WIDTH), nn.GELU())
+            width = JOINED_WIDTH
+        self.on_top["classifier"] = nn.Linear(width, len(head.outcome))
+        nn.init.normal_(self.on_top["classifier"].weight, std=0.02)  # type: ignore[arg-type]
+        nn.init.zeros_(self.on_top["classifier"].bias)  # type: ignore[arg-type]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits `[batch, outcomes]`."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        numeric: Tensor | None = None,
+        categorical: Tensor | None = None,
+    ) -> Tensor:
+        """Logits `[batch, outcomes]`; features where the head has them."""
         tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits: Tensor = self.classifier(self.dropout(pool(tokens, attention_mask, self.head.pooling)))
+        vector = pool(tokens, attention_mask, self.head.pooling)
+        if self.head.features:
+            vector = self.on_top["join"](torch.cat([vector, self.on_top["tower"](numeric, categorical)], dim=1))
+        logits: Tensor = self.on_top["classifier"](self.dropout(vector))
         return logits
+
+    def fit_features(self, inputs: Inputs) -> None:
+        """Learn the scale of numbers from the training rows."""
+        if self.head.features:
+            self.on_top["tower"].fit(torch.from_numpy(inputs.features["numeric"]))  # type: ignore[operator]
 
 
 def pool(tokens: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
@@ -89,8 +190,8 @@ def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
     encoder: Any = model.encoder
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_file({k: v.contiguous() for k, v in model.classifier.state_dict().items()}, folder / "head.safetensors")
-    head = {**vars(model.head), "outcome": model.head.outcome.spec()}
+    save_file({k: v.contiguous() for k, v in model.on_top.state_dict().items()}, folder / "head.safetensors")
+    head = {**vars(model.head), "outcome": model.head.outcome.spec(), "features": model.head.features.spec()}
     (folder / "head.json").write_text(json.dumps(head, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -98,15 +199,21 @@ def load_model(folder: Path) -> tuple[TaskModel, Any]:
     """The model, in evaluation mode, and its tokenizer, as `save_model` wrote them."""
     encoder, tokenizer = load_encoder(str(folder))
     head = json.loads((folder / "head.json").read_text(encoding="utf-8"))
-    model = TaskModel(encoder, Head(**head | {"outcome": outcome_of(head["outcome"])}))
-    model.classifier.load_state_dict(load_file(folder / "head.safetensors"))
+    families = {"outcome": outcome_of(head["outcome"]), "features": Features.from_spec(head["features"])}
+    model = TaskModel(encoder, Head(**head | families))
+    model.on_top.load_state_dict(load_file(folder / "head.safetensors"))
     return model.eval(), tokenizer
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+def encode(tokenizer: Any, rows: Rows, head: Head) -> Inputs:
+    """Rows as a model with this head takes them."""
+    ids = encode_texts(tokenizer, rows.text, head.max_tokens).ids
+    return Inputs(ids, head.features.arrays(rows.features) if head.features else {})
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Inputs:
     """Token ids of each text, special tokens included, cut at `max_tokens`."""
-    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    return ids
+    return Inputs(tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"])
 
 
 def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
@@ -119,12 +226,12 @@ def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tens
 
 
 @torch.inference_mode()
-def predict_logits(model: TaskModel, ids: Sequence[Sequence[int]], pad_token_id: int, batch_size: int = 64) -> Tensor:
+def predict_logits(model: TaskModel, inputs: Inputs, pad_token_id: int, batch_size: int = 64) -> Tensor:
     """Logits `[rows, outcomes]` in the order given; batches of like length, so that little is padding."""
     model.eval()
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    logits = torch.empty(len(ids), len(model.head.outcome))
+    order = sorted(range(len(inputs)), key=lambda i: len(inputs.ids[i]))
+    logits = torch.empty(len(inputs), len(model.head.outcome))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        logits[chosen] = model(**pad_batch([ids[i] for i in chosen], pad_token_id))
+        logits[chosen] = model(**inputs.batch(chosen, pad_token_id))
     return logits

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
 from potstill.learn import terms
-from potstill.learn.model import Head, TaskModel, encode_texts, save_model
+from potstill.learn.model import Head, TaskModel, encode, save_model
 from potstill.learn.trainer import Examples, Loss, train
 from potstill.metrics import better, primary
 from potstill.recipe import Training
@@ -21,14 +21,14 @@ HISTORY = "history.json"
 OnEpoch = Callable[[Mapping[str, float]], None]
 
 
-def examples(tokenizer: Any, rows: Rows, max_tokens: int, teacher: npt.NDArray[np.float32] | None = None) -> Examples:
-    """Rows as token ids, values and, for a student, the teacher's logits `[rows, outcomes]`."""
-    return Examples(encode_texts(tokenizer, rows.text, max_tokens), rows.value, teacher)
+def examples(tokenizer: Any, rows: Rows, head: Head, teacher: npt.NDArray[np.float32] | None = None) -> Examples:
+    """Rows as inputs, values and, for a student, the teacher's logits `[rows, outcomes]`."""
+    return Examples(encode(tokenizer, rows, head), rows.value, teacher)
 
 
 def head_of(schema: Schema, pooling: str, max_tokens: int) -> Head:
     """The head that a task's model needs."""
-    return Head(schema.task, schema.outcome, pooling, max_tokens)
+    return Head(schema.task, schema.outcome, pooling, max_tokens, schema.features)
 
 
 def learn(
@@ -60,9 +60,7 @@ def learn(
     """
     schema = read_schema(dataset)
     splits = [read_rows(dataset, split, schema) for split in ("train", "validation")]
-    train_rows, validation = (
-        examples(tokenizer, rows, head.max_tokens, signals(rows) if signals else None) for rows in splits
-    )
+    train_rows, validation = (examples(tokenizer, rows, head, signals(rows) if signals else None) for rows in splits)
     model, epochs = train(
         make_model,
         loss or hard_loss,

@@ -23,31 +23,40 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from potstill.learn.model import TaskModel, pad_batch
+from potstill.learn.model import Inputs, TaskModel
 from potstill.metrics import meanings_of, primary, score
 from potstill.outcomes import Outcome, softmax
 from potstill.progress import Progress
 from potstill.recipe import Training
 
 METRICS_SHOWN = 2
+# What a model takes; the rest of a batch is the loss's.
+ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical")
 # (logits [batch, outcomes], batch) -> one value an example [batch]
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
 class Examples(Dataset[dict[str, Any]]):
-    """Rows ready for training: token ids, values and, for a student, the teacher's logits `[rows, outcomes]`."""
+    """Rows ready for training: inputs, values and, for a student, the teacher's logits `[rows, outcomes]`."""
 
-    ids: Sequence[Sequence[int]]
+    inputs: Inputs
     values: npt.NDArray[np.float64]
     teacher: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {"input_ids": self.ids[index], "labels": self.values[index]}
-        return row if self.teacher is None else row | {"teacher": self.teacher[index]}
+        # A batch is made at once from its rows' numbers; the ids are there for grouping by length.
+        return {"examples": self, "row": index, "input_ids": self.inputs.ids[index]}
+
+    def batch(self, rows: Sequence[int], outcome: Outcome, pad_token_id: int) -> dict[str, Tensor]:
+        """The model's arguments, `labels` `[batch]`, `targets` and perhaps `teacher`, both `[batch, outcomes]`."""
+        values = self.values[rows]
+        made = self.inputs.batch(rows, pad_token_id)
+        made |= {"labels": torch.from_numpy(values), "targets": torch.from_numpy(outcome.targets(values))}
+        return made if self.teacher is None else made | {"teacher": torch.from_numpy(self.teacher[rows])}
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ def train(
     """
     set_seed(settings.seed)
     model = make_model()
+    model.fit_features(examples.inputs)
     if settings.freeze_embeddings:
         freeze_embeddings(model.encoder)
     outcome = model.head.outcome
@@ -101,7 +111,7 @@ def train(
             args=_arguments(settings, outcome, len(examples), scratch),
             train_dataset=examples,
             eval_dataset=validation,
-            data_collator=lambda rows: _collate(rows, outcome, pad_token_id),
+            data_collator=lambda rows: rows[0]["examples"].batch([row["row"] for row in rows], outcome, pad_token_id),
             compute_metrics=lambda found: score(outcome, found.label_ids, softmax(found.predictions)),
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
@@ -148,15 +158,6 @@ def _arguments(settings: Training, outcome: Outcome, rows: int, scratch: str) ->
     )
 
 
-def _collate(rows: list[dict[str, Any]], outcome: Outcome, pad_token_id: int) -> dict[str, Tensor]:
-    batch = pad_batch([row["input_ids"] for row in rows], pad_token_id)
-    values = np.array([row["labels"] for row in rows])
-    batch["labels"], batch["targets"] = torch.from_numpy(values), torch.from_numpy(outcome.targets(values))
-    if "teacher" in rows[0]:
-        batch["teacher"] = torch.from_numpy(np.stack([row["teacher"] for row in rows]))
-    return batch
-
-
 class _Trainer(Trainer):
     """The transformers Trainer with our loss."""
 
@@ -168,7 +169,7 @@ class _Trainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Batch mean of the loss."""
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        logits = model(**{name: inputs[name] for name in ARGUMENTS if name in inputs})
         loss = self._loss(logits, inputs).mean()
         return (loss, {"logits": logits}) if return_outputs else loss
 

@@ -7,7 +7,7 @@ from potstill.compress.export import check_parity
 from potstill.compress.pack import MODEL, pack, write_words
 from potstill.compress.quantize import quantize_int8
 from potstill.data.dataset import read_rows, read_schema
-from potstill.learn.model import encode_texts, load_model
+from potstill.learn.model import encode, load_model
 from potstill.machine import instruction_set
 from potstill.recipe import Compress
 from potstill.store import writing
@@ -36,11 +36,11 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
     """
     schema = read_schema(dataset)
     model, tokenizer = load_model(student)
-    rows = read_rows(dataset, "validation", schema)
-    ids = encode_texts(tokenizer, rows.text[: settings.parity_rows], model.head.max_tokens)
+    rows = read_rows(dataset, "validation", schema).first(settings.parity_rows)
+    inputs = encode(tokenizer, rows, model.head)
     with writing(edge) as draft:
         plain, small = pack(model, tokenizer, draft / "float", schema.text), draft / "int8"
-        parity = check_parity(model, plain / MODEL, ids, tokenizer.pad_token_id, settings.parity_atol)
+        parity = check_parity(model, plain / MODEL, inputs, tokenizer.pad_token_id, settings.parity_atol)
         small.mkdir()
         quantize_int8(plain / MODEL, small / MODEL)
         for folder, precision in ((plain, "float32"), (small, "int8")):

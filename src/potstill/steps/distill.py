@@ -33,7 +33,7 @@ def distill(
 
     def make_student() -> TaskModel:
         made = TaskModel(cut(model.encoder, form.chosen), model.head)
-        made.classifier.load_state_dict(model.classifier.state_dict())
+        made.on_top.load_state_dict(model.on_top.state_dict())
         return made
 
     return learn(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from potstill.compress.pack import pack
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
-from potstill.edge import EdgeModel
+from potstill.edge import EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
 from potstill.evaluate.baseline import Baseline
@@ -49,7 +49,7 @@ class Candidate:
     """A model as the report shows it: how it answers, how long that takes, how large it is."""
 
     probabilities: Probabilities
-    answer: Callable[[str], object]
+    answer: Callable[[Row], object]
     size_bytes: int
 
 
@@ -74,7 +74,7 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         candidates = _candidates(inputs, schema, rows, Path(scratch))
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
-        times = _latencies(candidates, _sample(rows.text, settings))
+        times = _latencies(candidates, _sample(_records(rows, schema), settings))
     outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(inputs, schema, rows)}
     metrics = {model: metrics_of(outcome, rows.value, found) for model, found in predicted.items()}
@@ -113,35 +113,41 @@ def evaluate(
 
 def _candidates(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> dict[str, Candidate]:
     """Every model, opened anew. The teacher's answers come from its signals; its time, from the same graph format."""
+    records = _records(rows, schema)
     train, validation = (read_rows(inputs.dataset, split, schema) for split in ("train", "validation"))
-    baseline = Baseline(train.text, train.value, validation.text, validation.value, schema.outcome)
+    baseline = Baseline(train, validation, schema)
     teacher = pack(*load_model(inputs.teacher), scratch / "teacher", schema.text)
     control = pack(*load_model(inputs.control), scratch / "control", schema.text)
     found = {
         "baseline": Candidate(
-            baseline.probabilities(rows.text), lambda text: baseline.probabilities([text]), baseline.size_bytes()
+            baseline.probabilities(records), lambda row: baseline.probabilities([row]), baseline.size_bytes()
         ),
-        "control": _from_edge(control, rows.text),
-        "teacher": _from_edge(teacher, rows.text, softmax(read_signals(inputs.signals, rows.row))),
-        "student": _from_edge(inputs.edge / "float", rows.text),
-        "student_int8": _from_edge(inputs.edge / "int8", rows.text),
+        "control": _from_edge(control, records),
+        "teacher": _from_edge(teacher, records, softmax(read_signals(inputs.signals, rows.row))),
+        "student": _from_edge(inputs.edge / "float", records),
+        "student_int8": _from_edge(inputs.edge / "int8", records),
     }
     if inputs.champion:
-        found["champion"] = _rival(inputs.champion, rows.text, schema.outcome)
+        found["champion"] = _rival(inputs.champion, records, schema.outcome)
     return found
 
 
-def _from_edge(folder: Path, texts: Sequence[str], probabilities: Probabilities | None = None) -> Candidate:
+def _records(rows: Rows, schema: Schema) -> list[Row]:
+    """Rows as a service gets them: column → value. Texts are joined already, so they stand in the first column."""
+    return [{schema.text[0]: text, **features} for text, features in zip(rows.text, rows.features, strict=True)]
+
+
+def _from_edge(folder: Path, records: Sequence[Row], probabilities: Probabilities | None = None) -> Candidate:
     model = EdgeModel(folder, threads=1)
     if probabilities is None:
-        probabilities = model.probabilities(texts)
+        probabilities = model.probabilities(records)
     size_bytes = sum(file.stat().st_size for file in folder.iterdir())
-    return Candidate(probabilities, lambda text: model.probabilities([text]), size_bytes)
+    return Candidate(probabilities, lambda row: model.probabilities([row]), size_bytes)
 
 
-def _rival(folder: Path, texts: Sequence[str], outcome: Outcome) -> Candidate:
+def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
     """The champion with its probabilities over our outcomes."""
-    candidate = _from_edge(folder, texts)
+    candidate = _from_edge(folder, records)
     try:
         adopted = outcome.adopt(EdgeModel(folder).outcome, candidate.probabilities)
     except TypeError as error:
@@ -156,14 +162,14 @@ def _trivial(inputs: Inputs, schema: Schema, rows: Rows) -> Probabilities:
     return np.tile(share, (len(rows), 1))
 
 
-def _sample(texts: list[str], settings: Evaluate) -> list[str]:
-    """Test texts to time: all, or a seeded sample."""
-    chosen = np.random.default_rng(settings.seed).permutation(len(texts))[: settings.latency_rows]
-    return [texts[i] for i in chosen]
+def _sample(records: list[Row], settings: Evaluate) -> list[Row]:
+    """Test rows to time: all, or a seeded sample."""
+    chosen = np.random.default_rng(settings.seed).permutation(len(records))[: settings.latency_rows]
+    return [records[i] for i in chosen]
 
 
-def _latencies(candidates: dict[str, Candidate], texts: list[str]) -> dict[str, latency.Latency]:
-    return {model: latency.measure(candidate.answer, texts) for model, candidate in candidates.items()}
+def _latencies(candidates: dict[str, Candidate], records: list[Row]) -> dict[str, latency.Latency]:
+    return {model: latency.measure(candidate.answer, records) for model, candidate in candidates.items()}
 
 
 def _figures(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from potstill.data.dataset import read_schema, stream_rows
-from potstill.learn.model import encode_texts, load_model, predict_logits
+from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import Batch, write_signals
 from potstill.progress import Progress
 from potstill.store import writing
@@ -36,8 +36,8 @@ def extract(
         done = 0
         for split in SPLITS:
             for rows in stream_rows(dataset, split, shard_rows):
-                ids = encode_texts(tokenizer, rows.text, model.head.max_tokens)
-                yield Batch(split, rows.row, predict_logits(model, ids, tokenizer.pad_token_id).numpy())
+                inputs = encode(tokenizer, rows, model.head)
+                yield Batch(split, rows.row, predict_logits(model, inputs, tokenizer.pad_token_id).numpy())
                 done += len(rows)
                 progress.at(done, split)
 

@@ -1,5 +1,6 @@
 """Ingest: labelled rows in, a clean, divided dataset with a digest out."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +14,21 @@ import pyarrow.parquet as pq
 from potstill import store
 from potstill.data.dataset import REJECTED_FILE, REJECTED_SCHEMA, Schema, ShardWriter, write_schema
 from potstill.data.digest import DatasetDigest, row_digest, shuffle_order
-from potstill.data.formats import Columns
+from potstill.data.formats import FEATURE, Columns
 from potstill.data.read import SOURCE, Batch, columns_of, sources_of, stream_batches
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label
-from potstill.data.validate import Reason, Survey, judge, refuse_division, refuse_unusable, strip, survey
+from potstill.data.validate import (
+    Reason,
+    Survey,
+    feature_values,
+    judge,
+    refuse_division,
+    refuse_unusable,
+    strip,
+    survey,
+)
 from potstill.errors import UserError
+from potstill.inputs import Features, learn_category
 from potstill.outcomes import Classification, Outcome, Value
 from potstill.recipe import Data, Task
 
@@ -25,7 +36,7 @@ REJECTED = 255  # in place of a split
 
 
 def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float]:
-    """Read, validate, divide and write the rows; the source is read twice, so that no text stays in memory.
+    """Read, validate, divide and write the rows; the source is read more than once, so that no text stays in memory.
 
     Args:
         data: where the rows are and how they are divided.
@@ -48,9 +59,10 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         refuse_unusable(rows, columns, locations)
         split = divide(rows, data, columns)
         outcome = outcome_for(task, rows, split)
-        digest = _write(draft, data, columns, rows, split, outcome)
+        features = features_for(data, columns, split)
+        digest = _write(draft, data, columns, rows, split, outcome, features)
         counts = {name: int(np.sum(split == which)) for which, name in enumerate(SPLITS)}
-        schema = Schema(task_name, outcome, columns.text, columns.label, counts, rows.counts(), digest)
+        schema = Schema(task_name, outcome, columns.text, columns.label, features, counts, rows.counts(), digest)
         write_schema(draft, schema)
     _report(rows, counts, outcome)
     return {
@@ -67,6 +79,20 @@ def outcome_for(task: Task, rows: Survey, split: Splits) -> Outcome:
         return Classification.from_labels(rows.names[i] for i in np.unique(rows.label[rows.kept]))
     numbers = np.array([rows.names[i] for i in rows.label[split == TRAIN]], dtype=np.float64)
     return Value.from_values(numbers, task.bins, task.scale, task.smoothing)
+
+
+def features_for(data: Data, columns: Columns, split: Splits) -> Features:
+    """The columns besides text; what is known of categories comes from the training rows alone."""
+    given = data.features
+    values: dict[str, Counter[str]] = {name: Counter() for name in given.categorical}
+    start = 0
+    for batch in _again(data, columns, len(split)) if values else ():
+        kept = split[start : start + batch.table.num_rows] == TRAIN
+        start += len(kept)
+        for name, counts in values.items():
+            counts.update(strip(batch.table.filter(pa.array(kept)), FEATURE + name))
+    known = tuple(learn_category(name, counts) for name, counts in values.items())
+    return Features(tuple(given.numeric), tuple(given.dates), known)
 
 
 def _role(name: str) -> int:
@@ -99,12 +125,16 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
     return split
 
 
-def _write(draft: Path, data: Data, columns: Columns, rows: Survey, split: Splits, outcome: Outcome) -> str:
-    """Second pass: write each row to its place; returns the dataset digest."""
+def _write(
+    draft: Path, data: Data, columns: Columns, rows: Survey, split: Splits, outcome: Outcome, features: Features
+) -> str:
+    """Last pass: write each row to its place; returns the dataset digest."""
     digest = DatasetDigest(SPLITS)
     names = ("row", "text", "label", "group") if columns.group else ("row", "text", "label")
     types = dict.fromkeys(names, pa.string()) | ({"label": pa.float64()} if columns.number else {})
     fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
+    kinds = {"number": pa.float64(), "date": pa.string(), "name": pa.string()}
+    fields += [pa.field(FEATURE + name, kinds[kind]) for name, kind in columns.features.items()]
     start = 0
     with ExitStack() as stack:
         shards = [stack.enter_context(ShardWriter(draft / name, pa.schema(fields), data.shard_rows)) for name in SPLITS]
@@ -113,12 +143,12 @@ def _write(draft: Path, data: Data, columns: Columns, rows: Survey, split: Split
             here = slice(start, start + batch.table.num_rows)
             start = here.stop
             for which, name in enumerate(SPLITS):
-                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields)
+                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields, columns)
                 digest.add(name, table["row"].to_pylist())
                 shards[which].write(table)
             if not rows.kept[here].all():
                 rejected.write_table(_set_aside(batch, rows.reason[here]))
-    return digest.hexdigest(outcome.spec())
+    return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec()})
 
 
 def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
@@ -138,13 +168,19 @@ def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
         raise UserError("data: the files changed while they were read; run again when they are at rest")
 
 
-def _clean(table: pa.Table, fields: list[pa.Field]) -> pa.Table:
-    """Rows as they are stored: ends stripped, with their digests."""
-    columns: dict[str, list[Any]] = {field.name: strip(table, field.name) for field in fields}
-    columns["row"] = [row_digest(text, label) for text, label in zip(columns["text"], columns["label"], strict=True)]
-    if pa.schema(fields).field("label").type == pa.float64():
-        columns["label"] = [float(label) for label in columns["label"]]
-    return pa.table(columns, schema=pa.schema(fields))
+def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns) -> pa.Table:
+    """Rows as they are stored: ends stripped, numbers as numbers, missing features null, with their digests."""
+    made: dict[str, list[Any]] = {field.name: strip(table, field.name) for field in fields}
+    rows = zip(made["text"], made["label"], feature_values(table, columns), strict=True)
+    made["row"] = [row_digest(*row) for row in rows]
+    for field in fields:
+        if field.type == pa.float64():
+            made[field.name] = [
+                float(value) if value and value.lower() != "nan" else None for value in made[field.name]
+            ]
+        elif field.nullable:
+            made[field.name] = [value or None for value in made[field.name]]
+    return pa.table(made, schema=pa.schema(fields))
 
 
 def _set_aside(batch: Batch, reason: npt.NDArray[np.uint8]) -> pa.Table:

@@ -1,0 +1,58 @@
+import datetime
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from potstill.inputs import MISSING, UNSEEN, Category, Features, date_numbers, join_texts, learn_category
+
+FEATURES = Features(("lag",), ("week",), (Category("shop", ("1", "north")),))
+
+
+def test_no_column_need_be_there():
+    found = FEATURES.arrays([{}, {"lag": None, "week": "", "shop": " "}, {"lag": math.nan, "week": pd.NaT}])
+    assert np.isnan(found["numeric"]).all()
+    assert found["categorical"].tolist() == [[MISSING]] * 3
+
+
+def test_a_category_is_known_unseen_or_missing_whatever_its_type():
+    rows = [{"shop": value} for value in ("north", 1, 1.0, " north ", "south", None)]
+    assert FEATURES.arrays(rows)["categorical"].ravel().tolist() == [3, 2, 2, 3, UNSEEN, MISSING]
+
+
+def test_a_date_lies_on_the_circles_of_day_week_and_year():
+    # Monday 1 January 2024, six in the morning: a quarter of the day, a 28th of the week, the year's start.
+    found = date_numbers("2024-01-01T06:00", "week")
+    assert found == pytest.approx([1, 0, math.sin(math.pi / 14), math.cos(math.pi / 14), 0, 1], abs=1e-12)
+    assert date_numbers(datetime.datetime(2024, 1, 1, 6), "week") == found
+    assert date_numbers(pd.Timestamp("2024-01-01 06:00"), "week") == found
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"lag": "No rating available"}, "lag: 'No rating available' is not a number"),
+        ({"lag": math.inf}, "lag: inf is not finite"),
+        ({"week": "15/03/16"}, "week: '15/03/16' is not a date"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named_with_its_column(row: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        FEATURES.arrays([row])
+
+
+def test_categories_seen_once_and_beyond_the_most_share_a_place():
+    assert learn_category("shop", {"b": 2, "a": 5, "once": 1, "": 9}).values == ("a", "b")
+    many = learn_category("shop", {f"{i:06}": 2 + (i < 7) for i in range(100_000)})
+    assert len(many.values) == 10_000
+    assert many.values[:7] == tuple(f"{i:06}" for i in range(7))
+
+
+def test_features_survive_their_spec():
+    assert Features.from_spec(FEATURES.spec()) == FEATURES
+    assert not Features()
+
+
+def test_texts_are_joined_without_the_missing_ones():
+    assert join_texts([" Nike ", None, "  ", "shoe"]) == "Nike | shoe"

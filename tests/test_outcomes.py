@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.outcomes import Classification, Value, outcome_of
+from potstill.outcomes import Classification, Rate, Value, outcome_of
 
 
 def test_the_order_of_outcomes_depends_on_nothing_but_the_labels():
@@ -29,9 +29,11 @@ def test_an_unknown_label_is_refused():
 
 PRICE = Value(low=float(np.log(10)), high=float(np.log(1000)), bins=100, scale="log", smoothing=0.75)
 
+DEMAND = Value.from_values(np.arange(200.0), 64, "count", 0.3, service_level=0.95)
+
 
 def test_every_family_survives_its_spec():
-    for outcome in (Classification(("no", "yes")), PRICE):
+    for outcome in (Classification(("no", "yes"), "accuracy"), Rate(bid=0.01, grouped=True), PRICE, DEMAND):
         assert outcome_of(json.loads(json.dumps(outcome.spec()))) == outcome
         assert len(outcome.names) == len(outcome)
 
@@ -118,3 +120,46 @@ def test_classes_of_another_model_are_joined_by_name_and_kinds_are_not_mixed():
     assert ours.adopt(theirs, np.array([[0.3, 0.7]])).tolist() == [[0.7, 0, 0.3]]
     with pytest.raises(TypeError, match="answers with a value, not with a classification"):
         ours.adopt(PRICE, np.ones((1, 100)))
+
+
+def test_nothing_sold_is_an_outcome_of_its_own():
+    sold = DEMAND.targets(np.array([0.0, 1.0, 2.0]))
+    assert sold[0].argmax() == 0
+    assert len({int(row.argmax()) for row in sold}) == 3
+    assert DEMAND.quantile(sold, 0.5) == pytest.approx([0, 1, 2])
+    assert DEMAND.mean(sold) == pytest.approx([0, 1, 2], abs=0.06)
+
+
+@given(st.integers(0, 190))
+def test_counts_survive_their_own_targets_and_stay_whole(count: int):
+    median = DEMAND.quantile(DEMAND.targets(np.array([float(count)])), 0.5)[0]
+    assert median == int(median)
+    assert median == pytest.approx(count, abs=max(0.5, 0.06 * count))
+
+
+def test_the_reorder_point_lasts_as_often_as_asked():
+    sold = np.random.default_rng(0).poisson(6, size=20_000).astype(float)
+    share = DEMAND.targets(sold).mean(axis=0, keepdims=True)
+    answer = DEMAND.answers(share)[0]
+    # 95 % of a Poisson distribution with mean 6 lie at or below 10.
+    assert answer["reorder_point"] == 10
+    assert answer["safety_stock"] == pytest.approx(10 - 6, abs=0.15)
+
+
+def test_a_rate_says_what_a_try_is_worth_at_a_bid():
+    answers = Rate(bid=0.02).answers(np.array([[0.95, 0.05], [0.99, 0.01]]))
+    assert [answer["value"] for answer in answers] == pytest.approx([0.03, -0.01])
+    assert set(Rate().answers(np.array([[0.95, 0.05]]))[0]) == {"rate"}
+
+
+def test_rates_are_the_same_while_their_odds_are_near():
+    reference = Rate().targets(np.array([0.010, 0.010, 0.5]))
+    other = Rate().targets(np.array([0.012, 0.014, 0.55]))
+    assert Rate().same(reference, other).tolist() == [True, False, True]
+
+
+def test_families_do_not_adopt_each_other():
+    with pytest.raises(TypeError, match="rate"):
+        PRICE.adopt(Rate(), np.array([[0.5, 0.5]]))
+    with pytest.raises(TypeError, match="value"):
+        Rate().adopt(PRICE, np.full((1, 100), 0.01))

@@ -1,41 +1,52 @@
 """The quality of predictions, a family of outcomes at a time.
 
-A metric takes drawn rows `[draws, rows]`, indices of the test rows, and gives one figure a draw `[draws]`: so the
-figure on all rows and its bootstrap come from the same code.
+A metric takes how often each row counts, `[draws, rows]`, and gives one figure a draw `[draws]`: ones for the figure
+on all rows, the counts of a resample for its bootstrap, so both come from the same code.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
-from potstill.outcomes import HIGH, LOW, Classification, Floats, Outcome, Probabilities, Value
+from potstill.outcomes import HIGH, LOW, Classification, Floats, Outcome, Probabilities, Rate, Value
 
-Draws = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
-Metric = Callable[[Draws], Floats]
+Metric = Callable[[Floats], Floats]
 # Shares at which the pinball loss looks.
 DECILES = tuple(i / 10 for i in range(1, 10))
+# How far down a ranking a shop's page reaches.
+PLACES = 10
+# Keeps logarithms finite where a model is certain.
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """How a metric is written, and which way is up."""
+    """How a metric is written, which way is up, and whether 0 is nothing, so that shares of it speak."""
 
     title: str
     higher_is_better: bool
     form: str = "{:.3f}"
+    zero_is_nothing: bool = False
 
 
-# The first of a family is the one that decides: early stopping, retention, the champion.
+# The first of a family is the one that decides, unless the recipe says otherwise.
 MEANINGS: Mapping[str, Mapping[str, Meaning]] = {
     Classification.kind: {
-        "macro_f1": Meaning("macro-F1", True),
-        "accuracy": Meaning("accuracy", True),
+        "macro_f1": Meaning("macro-F1", True, zero_is_nothing=True),
+        "accuracy": Meaning("accuracy", True, zero_is_nothing=True),
+    },
+    Rate.kind: {
+        "log_loss": Meaning("log loss", False, "{:.4f}"),
+        "auc": Meaning("AUC", True),
+        "calibration": Meaning("predicted / actual", True),
     },
     Value.kind: {
         "mae_log": Meaning("MAE of log", False),
+        "wape": Meaning("WAPE", False),
         "mae": Meaning("MAE", False, "{:,.4g}"),
         "mdape": Meaning("median APE", False, "{:.1%}"),
         "rmsle": Meaning("RMSLE", False),
@@ -44,17 +55,59 @@ MEANINGS: Mapping[str, Mapping[str, Meaning]] = {
         "coverage": Meaning("in 80 % band", True, "{:.1%}"),
     },
 }
+OF_A_BID = {"value_at_bid": Meaning("value at bid", True, "{:.3g}")}
+OF_SERVICE = {
+    "service": Meaning("service level", True, "{:.1%}"),
+    "stock": Meaning("mean stock", False, "{:,.4g}"),
+}
+OF_GROUPS = {
+    "pair_order": Meaning("pairs in order", True, "{:.1%}"),
+    "ndcg_at_10": Meaning("NDCG@10", True),
+    "mrr": Meaning("MRR", True),
+    "recall_at_10": Meaning("recall@10", True),
+}
 
-# What speaks of factors, so of values above zero only.
-OF_FACTORS = ("mae_log", "rmsle")
+# What a scale of values has no use for: factors where zero occurs, shares of the whole where signs do.
+UNFIT: Mapping[str, tuple[str, ...]] = {
+    "log": ("wape",),
+    "count": ("mae_log", "mdape"),
+    "linear": ("mae_log", "rmsle", "wape"),
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What predictions are held against.
+
+    Attributes:
+        values: labels as numbers `[rows]`.
+        weights: of the rows `[rows]`; none: all alike.
+        groups: number of the group of each row `[rows]`, from 0 without gaps; none: rows aren't compared.
+    """
+
+    values: Floats
+    weights: Floats | None = None
+    groups: Labels | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, rows: Sequence[int]) -> "Truth":
+        """The same of these rows, in this order."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Truth(self.values[rows], weights, None if self.groups is None else self.groups[rows])
 
 
 def meanings_of(outcome: Outcome) -> Mapping[str, Meaning]:
     """The family's metrics; the first is the one that decides."""
-    found = MEANINGS[outcome.kind]
-    if isinstance(outcome, Value) and outcome.scale != "log":
-        return {name: meaning for name, meaning in found.items() if name not in OF_FACTORS}
-    return found
+    found = dict(MEANINGS[outcome.kind])
+    if isinstance(outcome, Value):
+        found = {name: meaning for name, meaning in found.items() if name not in UNFIT[outcome.scale]}
+        found |= OF_SERVICE if outcome.service_level else {}
+    if isinstance(outcome, Rate):
+        found |= (OF_A_BID if outcome.bid else {}) | (OF_GROUPS if outcome.grouped else {})
+    first = outcome.decides or next(iter(found))
+    return {first: found[first]} | found
 
 
 def primary(outcome: Outcome) -> str:
@@ -62,24 +115,32 @@ def primary(outcome: Outcome) -> str:
     return next(iter(meanings_of(outcome)))
 
 
-def metrics_of(outcome: Outcome, values: Floats, probabilities: Probabilities) -> dict[str, Metric]:
+def metrics_of(outcome: Outcome, truth: Truth, probabilities: Probabilities) -> dict[str, Metric]:
     """The family's metrics, ready to be asked about drawn rows.
 
     Args:
         outcome: the family.
-        values: labels as numbers `[rows]`.
+        truth: labels, weights and groups of the rows.
         probabilities: predictions `[rows, outcomes]`.
     """
+    weights = np.ones(len(truth)) if truth.weights is None else truth.weights
     if isinstance(outcome, Classification):
-        return _of_classes(values.astype(np.int64), probabilities.argmax(axis=1), len(outcome))
-    return _of_values(outcome, values, probabilities)
+        found = _of_classes(truth.values.astype(np.int64), probabilities.argmax(axis=1), len(outcome))
+    elif isinstance(outcome, Rate):
+        found = _of_rates(outcome, truth.values, probabilities[:, 1].astype(np.float64))
+    else:
+        found = _of_values(outcome, truth.values, probabilities)
+    weighted = {name: _weighted(metric, weights) for name, metric in found.items()}
+    if isinstance(outcome, Rate) and outcome.grouped:
+        groups = np.zeros(len(truth), dtype=np.int64) if truth.groups is None else truth.groups
+        weighted |= _of_groups(groups, truth.values, probabilities[:, 1].astype(np.float64))
+    return {name: weighted[name] for name in meanings_of(outcome)}
 
 
-def score(outcome: Outcome, values: Floats, probabilities: Probabilities) -> dict[str, float]:
+def score(outcome: Outcome, truth: Truth, probabilities: Probabilities) -> dict[str, float]:
     """Every metric of the family on all rows."""
-    everything = np.arange(len(values))[None]
-    found = metrics_of(outcome, values, probabilities)
-    return {name: float(metric(everything)[0]) for name, metric in found.items()}
+    once = np.ones((1, len(truth)))
+    return {name: float(metric(once)[0]) for name, metric in metrics_of(outcome, truth, probabilities).items()}
 
 
 def better(outcome: Outcome, figure: float) -> float:
@@ -87,55 +148,202 @@ def better(outcome: Outcome, figure: float) -> float:
     return figure if meanings_of(outcome)[primary(outcome)].higher_is_better else -figure
 
 
+def _weighted(metric: Metric, weights: Floats) -> Metric:
+    return lambda counts: metric(counts * weights)
+
+
+def _mean(weights: Floats, figures: Floats) -> Floats:
+    """Weighted mean `[draws]` of figures `[rows]`."""
+    found: Floats = weights @ figures / weights.sum(axis=1)
+    return found
+
+
+def _mean_of(figures: Floats) -> Metric:
+    return lambda weights: _mean(weights, figures)
+
+
+# ── classes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _of_classes(labels: Labels, guesses: Labels, outcomes: int) -> dict[str, Metric]:
-    right = labels == guesses
+    right = (labels == guesses).astype(np.float64)
     return {
-        "macro_f1": lambda rows: macro_f1(labels[rows], guesses[rows], outcomes),
-        "accuracy": lambda rows: right[rows].mean(axis=1),
+        "macro_f1": lambda weights: macro_f1(weights, labels, guesses, outcomes),
+        "accuracy": _mean_of(right),
     }
 
 
-def macro_f1(labels: Labels, guesses: Labels, outcomes: int) -> Floats:
-    """Mean F1 `[draws]` over the outcomes that occur among the labels `[draws, rows]`; one never right counts as 0."""
-    offsets = np.arange(len(labels))[:, None] * outcomes
+def macro_f1(weights: Floats, labels: Labels, guesses: Labels, outcomes: int) -> Floats:
+    """Mean F1 `[draws]` over the outcomes that occur among the weighted labels; one never right counts as 0.
 
-    def count(values: Labels, weights: Floats | None = None) -> Floats:
-        total = np.bincount((values + offsets).ravel(), weights, minlength=len(labels) * outcomes)
-        return total.reshape(len(labels), outcomes).astype(np.float64)
+    Args:
+        weights: `[draws, rows]`.
+        labels: `[rows]`.
+        guesses: `[rows]`.
+        outcomes: how many classes there are.
+    """
+    rows = np.arange(len(labels))
 
-    right = count(labels, (labels == guesses).ravel().astype(np.float64))
-    labelled, guessed = count(labels), count(guesses)
-    f1 = 2 * right / np.maximum(labelled + guessed, 1)
+    def count(classes: Labels, which: Floats) -> Floats:
+        one_hot = csr_array((which, (rows, classes)), shape=(len(rows), outcomes))
+        total: Floats = (one_hot.T @ weights.T).T
+        return total
+
+    ones = np.ones(len(rows))
+    labelled, guessed = count(labels, ones), count(guesses, ones)
+    right = count(labels, (labels == guesses).astype(np.float64))
+    f1 = np.divide(2 * right, labelled + guessed, out=np.zeros_like(right), where=labelled + guessed > 0)
     present = labelled > 0
-    total: Floats = (f1 * present).sum(axis=1) / present.sum(axis=1)
-    return total
+    mean: Floats = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    return mean
+
+
+# ── rates ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_rates(outcome: Rate, values: Floats, rates: Floats) -> dict[str, Metric]:
+    safe = np.clip(rates, TINY, 1 - TINY)
+    loss = -(values * np.log(safe) + (1 - values) * np.log1p(-safe))
+    found: dict[str, Metric] = {
+        "log_loss": _mean_of(loss),
+        "auc": lambda weights: auc(weights, values, rates),
+        "calibration": lambda weights: weights @ rates / np.maximum(weights @ values, TINY),
+    }
+    if outcome.bid:
+        found["value_at_bid"] = _mean_of(np.where(rates > outcome.bid, values - outcome.bid, 0.0))
+    return found
+
+
+def auc(weights: Floats, values: Floats, scores: Floats) -> Floats:
+    """Chance `[draws]` that a yes scores above a no; equal scores count half (Hanley & McNeil 1982).
+
+    A row with the value 0.3 counts as three parts yes and seven parts no.
+
+    Args:
+        weights: `[draws, rows]`.
+        values: share of yes `[rows]`.
+        scores: `[rows]`.
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+    sorted_weights = weights[:, order]
+    yes = np.add.reduceat(sorted_weights * values[order], starts, axis=1)
+    no = np.add.reduceat(sorted_weights * (1 - values[order]), starts, axis=1)
+    below = np.cumsum(no, axis=1) - no / 2
+    pairs = yes.sum(axis=1) * no.sum(axis=1)
+    unknown = np.full(len(pairs), np.nan)
+    found: Floats = np.divide((yes * below).sum(axis=1), pairs, out=unknown, where=pairs > 0)
+    return found
+
+
+# ── groups ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Figures of single groups `[groups]`, and each group's first row."""
+
+    first: Labels
+    pairs: Floats
+    in_order: Floats
+    ndcg: Floats
+    reciprocal: Floats
+    recall: Floats
+
+
+def _of_groups(groups: Labels, values: Floats, scores: Floats) -> dict[str, Metric]:
+    """Figures over groups. Rows of one group are drawn together, so its first row tells how often it counts."""
+    ranked = _rank(groups, values, scores)
+
+    def mean_of(figures: Floats) -> Metric:
+        known = np.isfinite(figures)
+        return lambda counts: _mean(counts[:, ranked.first[known]], figures[known])
+
+    def pair_order(counts: Floats) -> Floats:
+        drawn = counts[:, ranked.first]
+        found: Floats = drawn @ ranked.in_order / np.maximum(drawn @ ranked.pairs, TINY)
+        return found
+
+    return {
+        "pair_order": pair_order,
+        "ndcg_at_10": mean_of(ranked.ndcg),
+        "mrr": mean_of(ranked.reciprocal),
+        "recall_at_10": mean_of(ranked.recall),
+    }
+
+
+def _rank(groups: Labels, values: Floats, scores: Floats) -> _Ranked:
+    # Equal scores are ordered by chance, but always the same: not by the rows' order, which may tell the label.
+    chance = np.random.default_rng(0).permutation(len(scores))
+    order = np.lexsort((chance, -scores, groups))
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    figures = np.array([_figures_of(values[rows], scores[rows]) for rows in np.split(order, starts[1:])]).T
+    return _Ranked(order[starts], *figures)
+
+
+def _figures_of(values: Floats, scores: Floats) -> tuple[float, float, float, float, float]:
+    """Pairs, pairs in order, NDCG@10, reciprocal rank and recall@10 of one group, sorted by score, best first.
+
+    The gain of a row is its value (Järvelin & Kekäläinen 2002). For the rank and the recall a row is relevant where
+    its value is the group's highest. NaN for all but the pairs where the group's values are all alike.
+    """
+    upper, lower = np.triu_indices(len(values), 1)
+    apart = values[upper] != values[lower]
+    tied = scores[upper] == scores[lower]
+    right = np.where(tied, 0.5, values[upper] > values[lower])[apart].sum()
+    if not apart.any():
+        return 0.0, 0.0, np.nan, np.nan, np.nan
+    discounts = 1 / np.log2(np.arange(2, min(len(values), PLACES) + 2))
+    ideal = np.sort(values)[::-1][:PLACES] @ discounts
+    relevant = values == values.max()
+    recall = relevant[:PLACES].sum() / relevant.sum()
+    ndcg = values[:PLACES] @ discounts / ideal
+    return float(apart.sum()), float(right), float(ndcg), 1 / (int(relevant.argmax()) + 1), float(recall)
+
+
+# ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _of_values(outcome: Value, values: Floats, probabilities: Probabilities) -> dict[str, Metric]:
     median, mean = outcome.quantile(probabilities, 0.5), outcome.mean(probabilities)
     low, high = outcome.quantile(probabilities, LOW), outcome.quantile(probabilities, HIGH)
-    size = np.maximum(np.abs(values), 1e-9)
-    distance = np.abs(values - median)
+    distance, size = np.abs(values - median), np.abs(values)
     pinball = np.mean([_pinball(values, outcome.quantile(probabilities, share), share) for share in DECILES], axis=0)
-    found = {
+    found: dict[str, Metric] = {
         "mae": _mean_of(distance),
-        "mdape": lambda rows: np.median((distance / size)[rows], axis=1),
-        "r2": lambda rows: 1 - ((values - mean) ** 2)[rows].mean(axis=1) / values[rows].var(axis=1),
+        "r2": lambda weights: 1 - _mean(weights, (values - mean) ** 2) / _variance(weights, values),
         "pinball": _mean_of(pinball),
         "coverage": _mean_of(((low <= values) & (values <= high)).astype(np.float64)),
     }
-    if outcome.scale != "log":
-        return found
-    factor = np.abs(np.log(values) - np.log(median))
-    return {
-        "mae_log": _mean_of(factor),
-        "rmsle": lambda rows: np.sqrt(((np.log1p(values) - np.log1p(median)) ** 2)[rows].mean(axis=1)),
-        **found,
-    }
+    if outcome.scale != "linear":
+        found["rmsle"] = lambda weights: np.sqrt(_mean(weights, (np.log1p(values) - np.log1p(median)) ** 2))
+    if outcome.scale == "log":
+        found["mae_log"] = _mean_of(np.abs(np.log(values) - np.log(median)))
+    if outcome.scale == "count":
+        found["wape"] = lambda weights: weights @ distance / np.maximum(weights @ size, TINY)
+    else:
+        found["mdape"] = lambda weights: _median(weights, distance / np.maximum(size, TINY))
+    if outcome.service_level:
+        level = outcome.quantile(probabilities, outcome.service_level)
+        found["service"] = _mean_of((values <= level).astype(np.float64))
+        found["stock"] = _mean_of(level)
+    return found
 
 
-def _mean_of(figures: Floats) -> Metric:
-    return lambda rows: figures[rows].mean(axis=1)
+def _variance(weights: Floats, values: Floats) -> Floats:
+    mean = _mean(weights, values)
+    spread: Floats = _mean(weights, values**2) - mean**2
+    return np.maximum(spread, TINY)
+
+
+def _median(weights: Floats, figures: Floats) -> Floats:
+    """Weighted median `[draws]`: halfway between the two in the middle where there are two."""
+    order = np.argsort(figures)
+    below = np.cumsum(weights[:, order], axis=1)
+    half = below[:, -1:] / 2
+    lower, upper = (below < half).sum(axis=1), (below <= half).sum(axis=1)
+    middle: Floats = (figures[order][lower] + figures[order][np.minimum(upper, len(figures) - 1)]) / 2
+    return middle
 
 
 def _pinball(values: Floats, quantile: Floats, share: float) -> Floats:

@@ -5,7 +5,7 @@ probabilities back in the units of the business. This file also travels with eac
 nothing but NumPy.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,27 +21,40 @@ LOW, HIGH = 0.1, 0.9
 TAIL = 0.001
 # Bins beyond those ends, so that smoothing has room.
 MARGIN_BINS = 2
+# Two rates give the same answer where their log-odds differ by at most this: by about a quarter of the rate.
+SAME_LOG_ODDS = 0.25
+
+
+_Transform = Callable[[Floats], Floats]
+_FORWARD: dict[str, _Transform] = {"log": np.log, "count": np.log1p, "linear": np.asarray}
+_BACK: dict[str, _Transform] = {"log": np.exp, "count": np.expm1, "linear": np.asarray}
 
 
 @dataclass(frozen=True)
 class Classification:
-    """K unordered classes. Their order is an artifact (`schema.json`): it never changes between steps."""
+    """K unordered classes. Their order is an artifact (`schema.json`): it never changes between steps.
+
+    Attributes:
+        names: of the classes.
+        decides: name of the metric that decides; none: the family's first. Every family has it.
+    """
 
     names: tuple[str, ...]
+    decides: str | None = None
     kind = "classification"
     fields = ("label", "confidence", "probabilities")
 
     @classmethod
-    def from_labels(cls, labels: Iterable[str]) -> "Classification":
+    def from_labels(cls, labels: Iterable[str], decides: str | None = None) -> "Classification":
         """Classes in alphabetical order, so that the order depends on nothing but the labels."""
-        return cls(tuple(sorted(set(labels))))
+        return cls(tuple(sorted(set(labels))), decides)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        return {"kind": self.kind, "names": list(self.names)}
+        return {"kind": self.kind, "names": list(self.names), "decides": self.decides}
 
     def encode(self, labels: Sequence[str]) -> Floats:
         """Indices `[rows]` of the labels, as floats like every family's values. Raises KeyError on an unknown one."""
@@ -90,6 +103,75 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """The chance of a yes, such as a click or a purchase; a label is the share of yes among its tries.
+
+    Attributes:
+        prior: share of yes among all tries of the training rows.
+        bid: what a try costs, in units of what a yes is worth; none: not asked.
+        grouped: whether rows are compared within groups, as candidates of one user.
+        decides: name of the metric that decides; none: the family's first.
+    """
+
+    prior: float = 0.5
+    bid: float | None = None
+    grouped: bool = False
+    decides: str | None = None
+    kind = "rate"
+    names = ("no", "yes")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What an answer says."""
+        return ("rate",) if self.bid is None else ("rate", "value")
+
+    def spec(self) -> dict[str, Any]:
+        """The family as JSON; `outcome_of` reads it."""
+        knobs = {"bid": self.bid, "grouped": self.grouped, "decides": self.decides}
+        return {"kind": self.kind, "prior": self.prior, **knobs}
+
+    def encode(self, labels: Sequence[Any]) -> Floats:
+        """The labels `[rows]` as numbers. Raises ValueError on one that isn't."""
+        return np.array([float(label) for label in labels])
+
+    def targets(self, values: Floats) -> npt.NDArray[np.float32]:
+        """Shares of no and yes `[rows, 2]`."""
+        return np.stack([1 - values, values], axis=1).astype(np.float32)
+
+    def same(self, reference: Probabilities, other: Probabilities) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` on which both rates are alike, by their log-odds."""
+        first, second = (_log_odds(found[:, 1]) for found in (reference, other))
+        found: npt.NDArray[np.bool_] = np.abs(first - second) <= SAME_LOG_ODDS
+        return found
+
+    def adopt(self, other: "Outcome", probabilities: Probabilities) -> Floats:
+        """Another model's probabilities. Raises TypeError where the other answers with no rate."""
+        if not isinstance(other, Rate):
+            raise TypeError(f"it answers with a {other.kind}, not with a {self.kind}")
+        return probabilities.astype(np.float64)
+
+    def decode(self, probabilities: Probabilities) -> list[float]:
+        """The rate of each row."""
+        return [float(rate) for rate in probabilities[:, 1]]
+
+    def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
+        """For each row its `rate` and, with a bid, the expected `value` of a try: the rate less the bid."""
+        rates = self.decode(probabilities)
+        if self.bid is None:
+            return [{"rate": rate} for rate in rates]
+        return [{"rate": rate, "value": rate - self.bid} for rate in rates]
+
+
+def _log_odds(rates: Probabilities) -> Floats:
+    safe = np.clip(rates.astype(np.float64), 1e-9, 1 - 1e-9)
+    odds: Floats = np.log(safe) - np.log1p(-safe)
+    return odds
+
+
+@dataclass(frozen=True)
 class Value:
     """A number, such as a price, as a histogram: K bins of equal width on a transformed scale.
 
@@ -100,8 +182,11 @@ class Value:
         low: lower end of the first bin, on the transformed scale.
         high: upper end of the last bin; labels beyond an end count as the end.
         bins: how many.
-        scale: `log` for values above zero that differ by factors, `linear` otherwise.
+        scale: `log` for values above zero that differ by factors, `count` for whole numbers from zero on (by log1p),
+            `linear` otherwise.
         smoothing: standard deviation of the target, in bins.
+        service_level: share of cases in which the stock is to last; none: no stock is planned.
+        decides: name of the metric that decides; none: the family's first.
     """
 
     low: float
@@ -109,26 +194,50 @@ class Value:
     bins: int
     scale: str
     smoothing: float
+    service_level: float | None = None
+    decides: str | None = None
     kind = "value"
-    fields = ("median", "mean", "low", "high")
 
     @classmethod
-    def from_values(cls, values: Floats, bins: int, scale: str, smoothing: float) -> "Value":
-        """Bins over all but the outermost thousandths of the training values, with a margin."""
-        low, high = np.quantile(np.log(values) if scale == "log" else values, [TAIL, 1 - TAIL])
-        width = max(float(high - low), 1e-6) / (bins - 2 * MARGIN_BINS)
-        return cls(float(low) - MARGIN_BINS * width, float(high) + MARGIN_BINS * width, bins, scale, smoothing)
+    def from_values(
+        cls,
+        values: Floats,
+        bins: int,
+        scale: str,
+        smoothing: float,
+        service_level: float | None = None,
+        decides: str | None = None,
+    ) -> "Value":
+        """Bins over all but the outermost thousandths of the training values, with a margin.
+
+        The first bin of counts is centred at zero, so that nothing sold is an outcome of its own.
+        """
+        low, high = np.quantile(_FORWARD[scale](values), [TAIL, 1 - TAIL])
+        if scale == "count":
+            width = max(float(high), 1e-6) / (bins - MARGIN_BINS - 0.5)
+            ends = -width / 2, float(high) + MARGIN_BINS * width
+        else:
+            width = max(float(high - low), 1e-6) / (bins - 2 * MARGIN_BINS)
+            ends = float(low) - MARGIN_BINS * width, float(high) + MARGIN_BINS * width
+        return cls(*ends, bins, scale, smoothing, service_level, decides)
 
     def __len__(self) -> int:
         return self.bins
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What an answer says."""
+        forecast = ("median", "mean", "low", "high")
+        return (*forecast, "reorder_point", "safety_stock") if self.service_level else forecast
+
     def forward(self, values: Floats) -> Floats:
         """Values on the transformed scale."""
-        return np.log(values) if self.scale == "log" else values
+        return _FORWARD[self.scale](values)
 
     def back(self, places: Floats) -> Floats:
-        """Places on the transformed scale in the label's units."""
-        return np.exp(places) if self.scale == "log" else places
+        """Places on the transformed scale in the label's units; no count is below zero."""
+        found = _BACK[self.scale](places)
+        return np.maximum(found, 0) if self.scale == "count" else found
 
     @property
     def width(self) -> float:
@@ -145,7 +254,11 @@ class Value:
         """Mean of each bin `[bins]` in the label's units, were its weight spread evenly on the transformed scale."""
         if self.scale == "linear":
             return (self.edges[:-1] + self.edges[1:]) / 2
-        return np.diff(self.edges) / self.width
+        if self.scale == "log":
+            return np.diff(self.edges) / self.width
+        means: Floats = np.diff(np.expm1(np.linspace(self.low, self.high, self.bins + 1))) / self.width - 1
+        # All counts within the first bin are zero.
+        return np.where(np.arange(self.bins) == 0, 0.0, means)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,9 +268,10 @@ class Value:
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
         ends = {"low": self.low, "high": self.high, "bins": self.bins}
-        return {"kind": self.kind, **ends, "scale": self.scale, "smoothing": self.smoothing}
+        knobs = {"smoothing": self.smoothing, "service_level": self.service_level, "decides": self.decides}
+        return {"kind": self.kind, **ends, "scale": self.scale, **knobs}
 
-    def encode(self, labels: Sequence[str]) -> Floats:
+    def encode(self, labels: Sequence[Any]) -> Floats:
         """The labels `[rows]` as numbers. Raises ValueError on one that isn't."""
         return np.array([float(label) for label in labels])
 
@@ -178,14 +292,15 @@ class Value:
         return probabilities.astype(np.float64) @ self.centres
 
     def quantile(self, probabilities: Probabilities, share: float) -> Floats:
-        """The value `[rows]` below which the share of the probability lies; evenly spread within a bin."""
+        """The value `[rows]` below which that share of the probability lies, spread evenly in a bin; counts whole."""
         mass = probabilities.astype(np.float64)
         below = np.cumsum(mass / mass.sum(axis=1, keepdims=True), axis=1)
         bins = np.minimum((below < share).sum(axis=1), self.bins - 1)
         rows = np.arange(len(mass))
         before = np.where(bins > 0, below[rows, bins - 1], 0.0)
         inside = np.clip((share - before) / np.maximum(below[rows, bins] - before, 1e-12), 0, 1)
-        return self.back(self.low + (bins + inside) * self.width)
+        found = self.back(self.low + (bins + inside) * self.width)
+        return np.round(found) if self.scale == "count" else found
 
     def same(self, reference: Probabilities, other: Probabilities) -> npt.NDArray[np.bool_]:
         """Rows `[rows]` on which the other's median lies in the reference's middle half (25 to 75 %)."""
@@ -214,21 +329,30 @@ class Value:
         return [float(value) for value in self.quantile(probabilities, 0.5)]
 
     def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
-        """For each row its `median` and `mean`, and `low` and `high`, between which four of five values should lie."""
+        """For each row its `median` and `mean`, and `low` and `high`, between which four of five values should lie.
+
+        With a service level also the `reorder_point`, the stock that lasts in that share of cases until the next
+        delivery (one period away), and the `safety_stock`, which is what it holds beyond the mean.
+        """
         low, middle, high = (self.quantile(probabilities, share) for share in (LOW, 0.5, HIGH))
-        columns = (middle, self.mean(probabilities), low, high)
+        mean = self.mean(probabilities)
+        columns = [middle, mean, low, high]
+        if self.service_level:
+            point = self.quantile(probabilities, self.service_level)
+            columns += [point, point - mean]
         return [dict(zip(self.fields, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 
-Outcome = Classification | Value
+Outcome = Classification | Rate | Value
 
 
 def outcome_of(spec: Mapping[str, Any]) -> Outcome:
     """The family that `spec()` described."""
     values = dict(spec)
-    if values.pop("kind") == Classification.kind:
-        return Classification(tuple(values["names"]))
-    return Value(**values)
+    kind = values.pop("kind")
+    if kind == Classification.kind:
+        return Classification(tuple(values["names"]), values.get("decides"))
+    return Rate(**values) if kind == Rate.kind else Value(**values)
 
 
 def softmax(logits: Probabilities) -> Floats:

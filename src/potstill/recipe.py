@@ -48,9 +48,16 @@ class Split(Section):
     """How rows are divided when no test files are given."""
 
     by: str | None = Field(None, description="Column whose values never cross the split; none: stratified by label.")
+    time: str | None = Field(None, description="Column of dates: the last rows test, those before them validate.")
     test: Share = Field(0.2, gt=0, description="Share of rows (or groups) that only evaluate sees.")
     validation: Share = Field(0.1, gt=0, description="Share of rows (or groups) for early stopping.")
     seed: Seed = Field(7, description="Seed of the division.")
+
+    @model_validator(mode="after")
+    def _divides_one_way(self) -> Self:
+        if self.by is not None and self.time is not None:
+            raise ValueError("rows are divided either by a column's values (by) or by time, not both")
+        return self
 
     @model_validator(mode="after")
     def _leaves_rows_for_training(self) -> Self:
@@ -89,6 +96,9 @@ class Data(Section):
     test: str | None = Field(None, description="Test rows, when the division is given.")
     text: ColumnNames = Field(["text"], min_length=1, description="Column with the text, or several to be joined.")
     features: Features = Features()
+    group: ColumnName | None = Field(
+        None, description="Column whose rows are compared with each other: a user's candidates, a test's variants."
+    )
     never: list[ColumnName] = Field([], description="Columns that tell the outcome: a recipe that uses one is refused.")
     split: Split = Split()
     shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
@@ -113,12 +123,22 @@ class Data(Section):
 class Task(Section):
     """What is predicted."""
 
-    kind: Literal["classification", "value"] = Field(
-        "classification", description="A class out of several, or a number such as a price."
+    kind: Literal["classification", "rate", "value"] = Field(
+        "classification", description="A class out of several, the chance of a yes, or a number such as a price."
     )
-    label: str = Field("label", min_length=1, description="Column with the label.")
-    scale: Literal["log", "linear"] = Field(
-        "log", description="How a value's bins are spread; log for values above zero that differ by factors."
+    label: ColumnName = Field("label", description="Column with the label.")
+    weight: ColumnName | None = Field(None, description="Column that says how much a row counts; none: all alike.")
+    decides: str | None = Field(None, description="Metric that decides which model is better; none: the kind's first.")
+    reference: ColumnNames = Field(
+        [], description="Numeric features whose mean is a shop's plain forecast, such as last weeks' sales."
+    )
+    of: ColumnName | None = Field(None, description="Column with a rate's tries; the label then counts the yes.")
+    bid: float | None = Field(None, gt=0, lt=1, description="What a try costs, in units of what a yes is worth.")
+    service_level: float | None = Field(
+        None, gt=0, lt=1, description="Share of cases in which the stock of a value's units is to last."
+    )
+    scale: Literal["log", "count", "linear"] = Field(
+        "log", description="Spread of a value's bins: log where values differ by factors, count from zero on."
     )
     bins: int = Field(64, ge=8, le=1024, description="Bins of a value's histogram.")
     smoothing: float = Field(
@@ -126,13 +146,22 @@ class Task(Section):
     )
 
     @model_validator(mode="after")
-    def _has_bins_only_for_a_value(self) -> Self:
-        fields = type(self).model_fields
-        # A pipeline's form sends defaults too.
-        odd = [name for name in ("scale", "bins", "smoothing") if getattr(self, name) != fields[name].default]
-        if self.kind != "value" and odd:
-            raise ValueError(f"{odd[0]} belongs to kind: value")
+    def _has_no_knob_of_another_kind(self) -> Self:
+        owners = dict.fromkeys(("scale", "bins", "smoothing", "service_level"), "value") | {"of": "rate", "bid": "rate"}
+        for name, owner in owners.items():
+            # A pipeline's form sends defaults too.
+            if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to kind: {owner}")
+        if self.of is not None and self.weight is not None:
+            raise ValueError("a rate's tries are its weight; give either of or weight")
+        if self.reference and self.kind == "classification":
+            raise ValueError("reference belongs to kind: rate or value")
         return self
+
+    @property
+    def weighing(self) -> str | None:
+        """The column that says how much a row counts."""
+        return self.weight or self.of
 
 
 class Training(Section):
@@ -144,8 +173,17 @@ class Training(Section):
     warmup: Share = Field(0.1, description="Share of steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay, on weight matrices.")
     patience: int = Field(2, ge=1, le=1000, description="Epochs without a better validation score before stopping.")
+    focus: float = Field(0, ge=0, le=10, description="Above 0, easy examples count less (focal loss).")
+    listwise: float = Field(
+        0, ge=0, le=1, description="Weight of a row's place among its group, against the row alone."
+    )
     freeze_embeddings: bool = Field(False, description="Keep token vectors as they are: faster, for small data.")
     seed: Seed = Field(7, description="Seed of the head, the order of rows and dropout.")
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the rows of a group must come together."""
+        return self.listwise > 0
 
 
 class Teacher(Training):
@@ -185,6 +223,12 @@ class Distill(Training):
         2.0, gt=0, le=100, description="Softens both distributions; higher shows more of the teacher's doubts."
     )
     alpha: float = Field(0.75, ge=0, le=1, description="Weight of the teacher's view; 0 learns from labels alone.")
+    margin: float = Field(0, ge=0, le=10, description="Weight of the teacher's margins between rows of a group.")
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the rows of a group must come together."""
+        return self.listwise > 0 or self.margin > 0
 
 
 class Compress(Section):
@@ -241,6 +285,18 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     budget: Budget = Budget()
     register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _compares_only_within_groups(self) -> Self:
+        knobs = {
+            "teacher.listwise": self.teacher.listwise,
+            "distill.listwise": self.distill.listwise,
+            "distill.margin": self.distill.margin,
+        }
+        asked = [name for name, value in knobs.items() if value]
+        if asked and (self.data.group is None or self.task.kind != "rate"):
+            raise ValueError(f"{asked[0]} compares rows of a group: it needs data.group and a task of kind: rate")
+        return self
 
     @property
     def task(self) -> Task:

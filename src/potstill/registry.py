@@ -36,15 +36,6 @@ WHY_LENGTH = 500
 ROLLBACK = "rollback: "
 # What a version needs where it serves; nothing more is installed there.
 SERVING_LIBRARIES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "tokenizers")
-# Columns of the answers, by kind of outcome.
-ANSWERS = {
-    outcomes.Classification.kind: [
-        ColSpec(DataType.string, "label"),
-        ColSpec(DataType.double, "confidence"),
-        ColSpec(Map(DataType.double), "probabilities"),
-    ],
-    outcomes.Value.kind: [ColSpec(DataType.double, name) for name in ("median", "mean", "low", "high")],
-}
 
 
 @dataclass(frozen=True)
@@ -272,7 +263,7 @@ def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> st
     inputs = [ColSpec(DataType.string, name, required=len(texts) == 1) for name in texts]
     inputs += [ColSpec(DataType.double, name, required=False) for name in features.numeric]
     inputs += [ColSpec(DataType.string, name, required=False) for name in features.names[len(features.numeric) :]]
-    signature = ModelSignature(Schema(inputs), Schema(ANSWERS[card["outcome"]["kind"]]))
+    signature = ModelSignature(Schema(inputs), Schema(_answer_columns(outcomes.outcome_of(card["outcome"]))))
     mlflow.set_tracking_uri(found.tracking_uri)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
@@ -286,6 +277,12 @@ def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> st
             registered_model_name=model,
         )
     return str(logged.registered_model_version)
+
+
+def _answer_columns(outcome: outcomes.Outcome) -> list[ColSpec]:
+    """Columns of the answers."""
+    types = {"label": DataType.string, "probabilities": Map(DataType.double)}
+    return [ColSpec(types.get(name, DataType.double), name) for name in outcome.fields]
 
 
 def _download(found: MlflowClient, version: ModelVersion, to: Path) -> Path:

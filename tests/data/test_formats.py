@@ -100,7 +100,7 @@ def test_csv_reads_quotes_line_breaks_a_byte_order_mark_and_other_columns(tmp_pa
 def test_one_column_may_serve_as_label_and_group(tmp_path):
     path = write(tmp_path / "rows.csv", "text,label\nx,a\n")
 
-    assert rows_of(path, Columns(("text",), "label", "label")) == [{"text": "x", "label": "a", "group": "a"}]
+    assert rows_of(path, Columns(("text",), "label", "label")) == [{"text": "x", "label": "a", "split": "a"}]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

@@ -86,7 +86,7 @@ def test_check_source_looks_at_every_location_and_column(folder):
         (Data(train=good, test="nowhere.csv"), TASKS, "nowhere.csv: no such file"),
         (Data(source=good, text="txt"), TASKS, "no column 'txt' for the text; did you mean 'text'?"),
         (Data(source=good), {"intent": Task(label="intent")}, "no column 'intent' for the label"),
-        (Data(source=good, split={"by": "shop"}), TASKS, "no column 'shop' for the group"),
+        (Data(source=good, split={"by": "shop"}), TASKS, "no column 'shop' for the split"),
         (Data(source=good, text="label"), TASKS, "'label' can't be both the text and the label"),
     ]:
         with pytest.raises(UserError) as caught:

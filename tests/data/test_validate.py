@@ -45,7 +45,7 @@ def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
         tmp_path / "rows.csv", ["Late again,a", "late again,a", "Late  again ,a", "Late again,b", "Late again,a"]
     )
 
-    found = judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, by_group=False, classes=True)
+    found = judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, columns=COLUMNS)
 
     # Case makes another text; white space doesn't.
     assert reasons(found) == ["kept", "kept", "duplicate", "conflicting label", "duplicate"]
@@ -58,7 +58,7 @@ def test_given_test_rows_stay_whole_and_what_would_leak_is_taken_from_the_others
         TEST: csv(tmp_path / "test.csv", ["one,a", "three,a", "six,b", "six,b"]),
     }
 
-    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, by_group=False, classes=True)
+    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, columns=COLUMNS)
 
     assert reasons(found)[:4] == ["also in test", "also in validation", "also in test", "kept"]
     # With every row of class a gone from training, a can't be learnt.
@@ -72,7 +72,7 @@ def test_given_rows_with_a_label_that_training_lacks_are_marked(tmp_path):
         TEST: csv(tmp_path / "test.csv", ["three,cancle_order", "four,track_order"]),
     }
 
-    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, by_group=False, classes=True)
+    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, columns=COLUMNS)
 
     assert reasons(found) == ["kept", "kept", "unknown label", "kept"]
 
@@ -83,7 +83,7 @@ def test_groups_of_given_test_rows_are_taken_from_training(tmp_path):
         TEST: csv(tmp_path / "test.csv", ["four,a,s2", "five,b,s4"], "text,label,shop"),
     }
 
-    found = judge(survey(locations, GROUPED, TASK, seed=7), given=True, by_group=True, classes=True)
+    found = judge(survey(locations, GROUPED, TASK, seed=7), given=True, columns=GROUPED)
 
     assert reasons(found) == ["kept", "group also in test", "kept", "kept", "kept"]
 
@@ -92,7 +92,7 @@ def refusal(tmp_path, rows):
     source = csv(tmp_path / "rows.csv", rows)
     with pytest.raises(UserError) as caught:
         refuse_unusable(
-            judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, by_group=False, classes=True),
+            judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, columns=COLUMNS),
             COLUMNS,
             {TRAIN: source},
         )
@@ -149,7 +149,7 @@ def division_refusal(tmp_path, columns, rows, split):
 def test_an_empty_split_names_the_group_column(tmp_path):
     message = division_refusal(tmp_path, GROUPED, ["x,a,s1", "y,b,s2"], [TRAIN, TEST])
 
-    assert "group column 'shop' has 2 groups, which don't fill every split: validation is left empty" in message
+    assert "column 'shop' has 2 values, which don't fill every split: validation is left empty" in message
 
 
 def test_an_empty_split_of_few_rows_asks_for_more(tmp_path):

@@ -101,5 +101,7 @@ def drawn(found: Any) -> dict[str, str]:
         "quality_latency": figures.quality_latency(found["models"], "macro_f1", "macro-F1"),
         "training_curves": figures.training_curves(found["curves"], "macro_f1", "macro-F1"),
         "confusion": figures.confusion(np.array(found["confusion"]), found["outcome"]["names"]),
-        "reliability": figures.reliability_diagram({"teacher": bins, "student_int8": bins[2:]}),
+        "reliability": figures.reliability_diagram(
+            {"teacher": bins, "student_int8": bins[2:]}, said="confidence", came="accuracy"
+        ),
     }

@@ -10,7 +10,7 @@ from potstill.evaluate.quality import Interval
 from potstill.metrics import Meaning
 from potstill.recipe import Budget
 
-F1 = Meaning("macro-F1", True)
+F1 = Meaning("macro-F1", True, zero_is_nothing=True)
 BUDGET = Budget(retention=0.95, agreement=0.8, flips=0.02, latency_p95_ms=5.0, size_mb=20.0)
 GOOD = Measured(F1, 0.97, 0.9, 0.01, 4.0, 18.0, Interval(0.01, -0.01, 0.03), Interval(0.1, 0.05, 0.15), None)
 WORSE = Interval(-0.05, -0.08, -0.001)
@@ -96,4 +96,4 @@ def test_for_an_error_less_is_better_against_rivals_and_champion():
     assert verdict.reasons[0].endswith("95 % interval +0.050 to +0.200; must not lie above 0")
     assert verdict.champion is not None
     assert verdict.champion.better
-    assert "gain in MAE over a constant forecast" in verdict.clauses[0].words
+    assert "gain in MAE over the plain forecast" in verdict.clauses[0].words

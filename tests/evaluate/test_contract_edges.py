@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from potstill.evaluate.contract import Measured, Verdict, judge
 from potstill.evaluate.quality import Interval, ratio, resample
-from potstill.metrics import Meaning, metrics_of
+from potstill.metrics import Meaning, Truth, metrics_of
 from potstill.outcomes import Classification
 from potstill.recipe import Budget
 
 BUDGET = Budget(retention=0.97, agreement=0.9, flips=0.03, latency_p95_ms=5, size_mb=15)
-F1 = Meaning("macro-F1", True)
+F1 = Meaning("macro-F1", True, zero_is_nothing=True)
 SOUND = Measured(
     metric=F1,
     retention=0.985,
@@ -51,8 +51,9 @@ def test_an_interval_with_a_hole_never_passes(rival: str, part: str):
 def test_a_teacher_without_a_right_answer_gives_no_retention_and_so_no_acceptance():
     labels = np.array([0, 1] * 20)
     outcome, guesses = Classification(("a", "b")), {"student": labels, "teacher": 1 - labels}
-    metrics = {name: metrics_of(outcome, labels.astype(float), np.eye(2)[guess]) for name, guess in guesses.items()}
-    found = resample(metrics, len(labels), 100, seed=7)
+    truth = Truth(labels.astype(float))
+    metrics = {name: metrics_of(outcome, truth, np.eye(2)[guess]) for name, guess in guesses.items()}
+    found = resample(metrics, truth, 100, seed=7)
     retention = ratio(found["student"]["macro_f1"], found["teacher"]["macro_f1"])
     assert np.isnan([retention.value, retention.low, retention.high]).all()
     assert failed(judge(replace(SOUND, retention=retention.value), BUDGET, "none")) == {"retention"}

@@ -88,5 +88,9 @@ def test_curves_of_different_length_and_a_single_epoch_can_be_drawn():
 
 
 def test_reliability_names_its_models():
-    written = texts(figures.reliability_diagram({"student_int8": [Bin(10, 0.7, 0.6), Bin(90, 0.95, 0.9)]}))
+    written = texts(
+        figures.reliability_diagram(
+            {"student_int8": [Bin(10, 0.7, 0.6), Bin(90, 0.95, 0.9)]}, said="confidence", came="accuracy"
+        )
+    )
     assert {"student int8", "confidence", "accuracy"} <= set(written)

@@ -57,22 +57,64 @@ def test_cross_entropy_is_minus_log_probability_of_the_label():
     assert found.tolist() == pytest.approx([-math.log(0.75), math.log(2)], rel=1e-6)
 
 
-@pytest.mark.parametrize(("alpha", "expected"), [(0.0, "hard"), (1.0, "soft"), (0.25, "mixed")])
-def test_distillation_weighs_both_views(alpha: float, expected: str):
-    student, teacher, labels = logits((0.3, -0.1)), logits((2.0, 1.0)), torch.eye(2)[[1]]
-    soft = terms.kl_divergence(student, teacher, 2.0)
-    hard = terms.cross_entropy(student, labels)
-    value = {"hard": hard, "soft": soft, "mixed": 0.25 * soft + 0.75 * hard}[expected]
-    assert terms.distillation(student, teacher, labels, 2.0, alpha).tolist() == pytest.approx(value.tolist())
-
-
 def test_every_term_returns_one_value_an_example():
     student, teacher, labels = torch.randn(6, 4), torch.randn(6, 4), torch.full((6, 4), 0.25)
     assert terms.kl_divergence(student, teacher, 2.0).shape == (6,)
     assert terms.cross_entropy(student, labels).shape == (6,)
-    assert terms.distillation(student, teacher, labels, 2.0, 0.5).shape == (6,)
+    scores, groups = torch.randn(2, 6), torch.tensor([4, 4, 9, 9, 9, 4])
+    assert terms.listwise(scores[0], torch.rand(6), groups).shape == (6,)
+    assert terms.listwise_kl(*scores, groups, 2.0).shape == (6,)
+    assert terms.margin(*scores, groups).shape == (6,)
 
 
 def test_cross_entropy_with_a_spread_target_matches_a_hand_computed_value():
     student, target = logits((0.0, math.log(3))), torch.tensor([[0.25, 0.75]])
     assert terms.cross_entropy(student, target).item() == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
+
+
+def test_with_a_focus_easy_examples_count_less_as_in_the_paper():
+    student, target = logits((0.0, math.log(9)), (0.0, math.log(9))), torch.eye(2)[[1, 0]]
+    # p = 0.9 for the label of the first row, 0.1 for that of the second: (1 − p)² · −log p.
+    found = terms.cross_entropy(student, target, focus=2.0)
+    assert found.tolist() == pytest.approx([0.01 * -math.log(0.9), 0.81 * -math.log(0.1)], rel=1e-5)
+
+
+def test_listwise_is_the_cross_entropy_of_each_groups_softmax():
+    scores = torch.tensor([math.log(2), 0.0, math.log(6), 0.0, 0.0])
+    values, groups = torch.tensor([1.0, 0.0, 3.0, 1.0, 0.0]), torch.tensor([7, 7, 2, 2, 2])
+    found = terms.listwise(scores, values, groups)
+    # Group 7: softmax (2/3, 1/3), all value on the first; group 2: (6/8, 1/8, 1/8), shares (3/4, 1/4, 0).
+    first, second = -math.log(2 / 3), -(0.75 * math.log(6 / 8) + 0.25 * math.log(1 / 8))
+    assert found[:2].mean().item() == pytest.approx(first, rel=1e-5)
+    assert found[2:].mean().item() == pytest.approx(second, rel=1e-5)
+
+
+def test_a_group_without_a_yes_teaches_no_order():
+    scores = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = terms.listwise(scores, torch.zeros(2), torch.zeros(2, dtype=torch.int64)).sum()
+    loss.backward()
+    assert loss.item() == 0
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [0, 0]
+
+
+def test_listwise_kl_is_that_of_each_groups_softmax_and_blind_to_a_shift_of_a_group():
+    torch.manual_seed(1)
+    student, teacher, groups = torch.randn(5), torch.randn(5), torch.tensor([0, 1, 0, 1, 1])
+    found = terms.listwise_kl(student, teacher, groups, 2.0)
+    for group in (0, 1):
+        rows = groups == group
+        expected = terms.kl_divergence(student[rows][None], teacher[rows][None], 2.0)
+        assert found[rows].mean().item() == pytest.approx(expected.item(), rel=1e-4)
+    shifted = teacher + torch.tensor([5.0, -3.0])[groups]
+    assert torch.allclose(terms.listwise_kl(student, shifted, groups, 2.0), found, atol=1e-5)
+
+
+def test_margin_is_the_mean_over_all_pairs_of_a_group():
+    student, teacher = torch.tensor([1.0, 4.0, 2.0, 9.0]), torch.tensor([0.0, 1.0, 5.0, 3.0])
+    groups = torch.tensor([3, 3, 3, 8])
+    by_hand = [
+        sum(((student[i] - student[j]) - (teacher[i] - teacher[j])) ** 2 for j in range(3)).item() / 3 for i in range(3)
+    ]
+    found = terms.margin(student, teacher, groups)
+    assert found.tolist() == pytest.approx([*by_hand, 0.0])

@@ -6,6 +6,7 @@ import torch
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.student import hard_loss
 from potstill.learn.trainer import Epoch, Examples, train
+from potstill.metrics import Truth
 from potstill.outcomes import Classification
 from potstill.recipe import Training
 from tests.conftest import reviews
@@ -22,9 +23,9 @@ def tiny(encoder: Path, rows: int = 160, **knobs: object) -> tuple[TaskModel, li
     settings = Training.model_validate({"epochs": 4, "learning_rate": 5e-3, "batch_size": 16} | knobs)
     return train(
         lambda: TaskModel(load_encoder(str(encoder))[0], HEAD),
-        hard_loss,
-        Examples(Inputs(ids[:cut]), labels[:cut]),
-        Examples(Inputs(ids[cut:]), labels[cut:]),
+        hard_loss(settings),
+        Examples(Inputs(ids[:cut]), Truth(labels[:cut])),
+        Examples(Inputs(ids[cut:]), Truth(labels[cut:])),
         settings,
         pad_token_id=0,
         on_epoch=lambda _: None,

@@ -117,7 +117,7 @@ def test_no_group_crosses_and_the_group_is_stored(tmp_path):
 
     ingest(Data(source=source, split={"by": "shop"}), TASKS, tmp_path / "dataset")
 
-    groups = [set(pq.read_table(tmp_path / "dataset" / split)["group"].to_pylist()) for split in SPLITS]
+    groups = [set(pq.read_table(tmp_path / "dataset" / split)["split"].to_pylist()) for split in SPLITS]
     # Ten shops of six rows: 20 % of 60 rows are two shops, 10 % are one.
     assert [len(shops) for shops in groups] == [7, 1, 2]
     assert len(set.union(*groups)) == 10
@@ -203,7 +203,7 @@ def test_a_group_column_that_leaves_a_split_empty_is_refused(tmp_path):
 
     message = refusal(tmp_path, source=write(tmp_path / "rows.csv", rows), split={"by": "shop"})
 
-    assert "group column 'shop' has 2 groups, which don't fill every split" in message
+    assert "column 'shop' has 2 values, which don't fill every split" in message
 
 
 def test_a_class_that_lives_in_one_held_out_group_is_refused(tmp_path):

@@ -46,7 +46,7 @@ def test_the_sample_keeps_its_rows_and_sets_repeats_aside_with_a_reason(reviews:
 
 
 def test_no_product_of_the_sample_stands_in_two_splits(reviews: Path):
-    groups = [set(pq.read_table(reviews / split)["group"].to_pylist()) for split in ("train", "validation", "test")]
+    groups = [set(pq.read_table(reviews / split)["split"].to_pylist()) for split in ("train", "validation", "test")]
     assert not groups[0] & groups[1]
     assert not groups[0] & groups[2]
     assert not groups[1] & groups[2]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from potstill.data.formats import FEATURE
 from potstill.errors import UserError
 from potstill.inputs import Features
+from potstill.metrics import Truth
 from potstill.outcomes import Outcome, outcome_of
 
 SCHEMA_FILE = "schema.json"
@@ -41,6 +42,9 @@ class Schema:
         text: source columns of the texts.
         label: source column of the labels.
         features: the columns besides text, with what training knows of them.
+        reference: numeric features whose mean is a plain forecast; none: the training rows' distribution is.
+        group: source column of the groups; none: rows aren't compared.
+        weight: source column of the weights; none: all count alike.
         rows: split → number of rows.
         rejected: reason → number of rows set aside.
         digest: the dataset digest, 64 hexadecimal digits.
@@ -51,6 +55,9 @@ class Schema:
     text: tuple[str, ...]
     label: str
     features: Features
+    reference: tuple[str, ...]
+    group: str | None
+    weight: str | None
     rows: dict[str, int]
     rejected: dict[str, int]
     digest: str
@@ -58,19 +65,38 @@ class Schema:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of one split: digests, texts, labels as the outcome's values, features by column; each `[rows]`."""
+    """Some rows of one split.
+
+    Attributes:
+        row: digests `[rows]`.
+        text: `[rows]`.
+        value: labels as the outcome's values `[rows]`.
+        features: column → value, of each row.
+        weight: how much each row counts `[rows]`; none: all alike.
+        group: name of each row's group; none: rows aren't compared.
+    """
 
     row: list[str]
     text: list[str]
     value: npt.NDArray[np.float64]
     features: list[dict[str, Any]]
+    weight: npt.NDArray[np.float64] | None = None
+    group: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.row)
 
     def first(self, count: int) -> "Rows":
         """The first so many rows."""
-        return Rows(self.row[:count], self.text[:count], self.value[:count], self.features[:count])
+        weight = None if self.weight is None else self.weight[:count]
+        group = None if self.group is None else self.group[:count]
+        return Rows(self.row[:count], self.text[:count], self.value[:count], self.features[:count], weight, group)
+
+    @property
+    def truth(self) -> Truth:
+        """What predictions of these rows are held against."""
+        groups = None if self.group is None else np.unique(self.group, return_inverse=True)[1]
+        return Truth(self.value, self.weight, groups)
 
 
 def write_schema(dataset: Path, schema: Schema) -> None:
@@ -92,8 +118,8 @@ def read_schema(dataset: Path) -> Schema:
         known = {field.name: values[field.name] for field in fields(Schema)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{dataset}: not a dataset: {SCHEMA_FILE} is missing or broken") from error
-    families = {"outcome": outcome_of(known["outcome"]), "features": Features.from_spec(known["features"])}
-    return Schema(**{**known, **families, "text": tuple(known["text"])})
+    known |= {"outcome": outcome_of(known["outcome"]), "features": Features.from_spec(known["features"])}
+    return Schema(**known | {"text": tuple(known["text"]), "reference": tuple(known["reference"])})
 
 
 def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
@@ -112,7 +138,8 @@ def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
 
 def _stored(schema: Schema) -> list[str]:
     """The columns of a shard that a model needs."""
-    return ["row", "text", "label", *(FEATURE + name for name in schema.features.names)]
+    told = [name for name in ("weight", "group") if getattr(schema, name)]
+    return ["row", "text", "label", *told, *(FEATURE + name for name in schema.features.names)]
 
 
 def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
@@ -121,6 +148,8 @@ def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
         text=table.column("text").to_pylist(),
         value=schema.outcome.encode(table.column("label").to_pylist()),
         features=_records(table, schema.features.names),
+        weight=table.column("weight").to_numpy() if schema.weight else None,
+        group=table.column("group").to_pylist() if schema.group else None,
     )
 
 

@@ -24,50 +24,64 @@ CSV_BLOCK_BYTES = 1 << 20
 # Keys may be left out of single JSON lines, so a column exists when any of the first lines has it.
 JSON_LINES_FOR_COLUMNS = 1000
 TEXT, FEATURE = "text_", "feature_"
-Kind = Literal["text", "name", "number", "date"]
+Kind = Literal["text", "name", "number", "share", "date"]
 EXPECTED: dict[Kind, str] = {
     "text": "text",
     "name": "text, a whole number or a boolean",
     "number": "a number, or text that can be read as one",
+    "share": "a number or a boolean, or text that can be read as one",
     "date": "a date, or text that can be read as one",
 }
+COUNTABLE, FRACTIONAL, TRUE_OR_FALSE = ("name", "number", "share"), ("number", "share"), ("name", "share")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Source columns that are read: the texts, the label and, if rows are divided by one, the group.
+    """Source columns that are read: the texts, the label, and those that the recipe names besides.
 
     Attributes:
         text: one or more; several are joined.
         label: of the task.
-        group: whose rows stay together; none: each row for itself.
-        number: whether the label is a number.
+        split: whose values never cross the split; none: each row for itself.
+        time: by which the rows are divided.
+        group: whose rows are compared with each other.
+        weight: says how much a row counts.
+        holds: what the label is: a name, a number, or a share of yes.
         features: columns besides text → what they hold.
     """
 
     text: tuple[str, ...]
     label: str
+    split: str | None = None
+    time: str | None = None
     group: str | None = None
-    number: bool = False
+    weight: str | None = None
+    holds: Kind = "name"
     features: Mapping[str, Kind] = field(default_factory=dict)
 
+    @property
+    def number(self) -> bool:
+        """Whether the label is a number."""
+        return self.holds != "name"
+
     def sources(self) -> dict[str, str]:
-        """Our name of each column (`text_0` …, `label`, `group`) → its name in the source."""
+        """Our name of each column (`text_0` …, `label`, `split` …) → its name in the source."""
         named = {f"{TEXT}{i}": name for i, name in enumerate(self.text)} | {"label": self.label}
         named |= {FEATURE + name: name for name in self.features}
-        return named if self.group is None else named | {"group": self.group}
+        others = {"split": self.split, "time": self.time, "group": self.group, "weight": self.weight}
+        return named | {ours: theirs for ours, theirs in others.items() if theirs is not None}
 
     def kinds(self) -> dict[str, Kind]:
         """Our name of each column → what it may hold."""
-        label: Kind = "number" if self.number else "name"
         kinds: dict[str, Kind] = {ours: "text" if ours.startswith(TEXT) else "name" for ours in self.sources()}
-        return kinds | {"label": label} | {FEATURE + name: kind for name, kind in self.features.items()}
+        kinds |= {"label": self.holds, "time": "date", "weight": "number"}
+        return kinds | {FEATURE + name: kind for name, kind in self.features.items()}
 
 
 def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    """Stream a file as tables of at most some thousand rows: `text_0` …, `label` and, if asked, `group`, all strings.
+    """Stream a file as tables of at most some thousand rows: `text_0` …, `label` and what else is asked, all strings.
 
-    Numbers and booleans become their digits or `true`/`false` in `label` and `group`. Nulls stay null.
+    Numbers and booleans become their digits or `true`/`false`. Nulls stay null.
 
     Raises:
         UserError: the file is empty, broken or not UTF-8, a column is missing or of the wrong type.
@@ -137,19 +151,19 @@ def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     found = array.type
-    if pa.types.is_floating(found) and kind in ("name", "number"):
+    if pa.types.is_floating(found) and kind in COUNTABLE:
         array = pc.if_else(pc.is_nan(array), None, array)
-        if kind == "number":
+        if kind in FRACTIONAL:
             return array.cast(pa.float64()).cast(pa.string())
         # pandas turns whole numbers into floats as soon as one is missing.
         if not pc.all(pc.equal(pc.floor(array), array), min_count=0).as_py():
             raise UserError(f"{where} holds fractions; expected names or whole numbers")
         return array.cast(pa.int64()).cast(pa.string())
     textual = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
-    countable = pa.types.is_integer(found) or (pa.types.is_boolean(found) and kind == "name")
+    countable = pa.types.is_integer(found) or (pa.types.is_boolean(found) and kind in TRUE_OR_FALSE)
     dated = pa.types.is_temporal(found) and kind == "date"
-    exact = pa.types.is_decimal(found) and kind == "number"
-    if not (textual or pa.types.is_null(found) or dated or exact or (countable and kind in ("name", "number"))):
+    exact = pa.types.is_decimal(found) and kind in FRACTIONAL
+    if not (textual or pa.types.is_null(found) or dated or exact or (countable and kind in COUNTABLE)):
         raise UserError(f"{where} holds {found}; expected {EXPECTED[kind]}")
     array = array.cast(pa.string())
     array.validate(full=True)
@@ -258,11 +272,11 @@ def _string(value: Any, kind: Kind, where: str) -> str | None:
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if kind == "name" and isinstance(value, bool):
+    if kind in TRUE_OR_FALSE and isinstance(value, bool):
         return "true" if value else "false"
-    if kind in ("name", "number") and not isinstance(value, bool):
+    if kind in COUNTABLE and not isinstance(value, bool):
         if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
             return str(int(value))
-        if kind == "number" and isinstance(value, float):
+        if kind in FRACTIONAL and isinstance(value, float):
             return repr(value)
     raise UserError(f"{where}: expected {EXPECTED[kind]}, found {json.dumps(value)[:80]}")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from potstill.data.formats import SUFFIXES, TEXT, Columns, Kind, read_tables
 from potstill.errors import UserError
 from potstill.inputs import join_texts
-from potstill.outcomes import Value
+from potstill.outcomes import Classification, Rate, Value
 from potstill.recipe import Data, Task
 from potstill.store import resolve
 
@@ -25,7 +25,7 @@ class Batch:
     Attributes:
         file: path of the file.
         first_row: number of the batch's first row within the file, from 1; a CSV's header is no row.
-        table: string columns `text`, `label` and, if rows are divided by one, `group`; nulls where the source has none.
+        table: string columns `text`, `label` and what else the recipe names; nulls where the source has none.
     """
 
     file: str
@@ -37,12 +37,16 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     """The source columns that a recipe reads.
 
     Raises:
-        UserError: one column is to be text and label at once.
+        UserError: a column that tells the outcome is to be an input too, or the task names what isn't there.
     """
     task = next(iter(tasks.values()))
-    if task.label in (*data.text, *data.features.names):
-        role = "the text" if task.label in data.text else "a feature"
-        raise UserError(f"column {task.label!r} can't be both {role} and the label; see data and tasks")
+    for column, what in ((task.label, "the label"), (task.of, "a rate's tries"), (task.weight, "the weight")):
+        if column in (*data.text, *data.features.names):
+            role = "the text" if column in data.text else "a feature"
+            raise UserError(f"column {column!r} can't be both {role} and {what}; see data and tasks")
+    for name in task.reference:
+        if name not in data.features.numeric:
+            raise UserError(f"tasks: reference: {name!r} is not among data.features.numeric")
     given = data.features
     kinds: list[tuple[Kind, list[str]]] = [
         ("number", given.numeric),
@@ -50,7 +54,17 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         ("name", given.categorical),
     ]
     features = {name: kind for kind, names in kinds for name in names}
-    return Columns(tuple(data.text), task.label, data.split.by, task.kind == Value.kind, features)
+    holds: dict[str, Kind] = {Classification.kind: "name", Rate.kind: "share", Value.kind: "number"}
+    return Columns(
+        tuple(data.text),
+        task.label,
+        split=data.split.by,
+        time=data.split.time,
+        group=data.group,
+        weight=task.weighing,
+        holds=holds[task.kind],
+        features=features,
+    )
 
 
 def sources_of(data: Data) -> dict[str, str]:

@@ -73,6 +73,29 @@ def split_by_group(group: npt.NDArray[np.uint64], validation: float, test: float
     return assigned[inverse]
 
 
+def split_by_time(time: npt.NDArray[np.float64], validation: float, test: float) -> Splits:
+    """Divide rows by time: the last ones test, those before them validate, the first ones train.
+
+    Rows of one moment stay together; each split gets the moments whose end comes nearest to its share.
+
+    Args:
+        time: of each row `[rows]`.
+        validation: share of rows for validation, 0 to 1.
+        test: share of rows for test, 0 to 1; 0 leaves test empty.
+
+    Returns:
+        Index into SPLITS for each row `[rows]`.
+    """
+    moments, inverse, sizes = np.unique(time, return_inverse=True, return_counts=True)
+    before = np.concatenate([[0], np.cumsum(sizes)]) / len(time)
+    starts = [int(np.abs(before - start).argmin()) for start in (1 - test - validation, 1 - test)]
+    place = np.arange(len(moments))
+    assigned = np.where(place >= starts[0], VALIDATION, TRAIN).astype(np.uint8)
+    if test > 0:
+        assigned[place >= starts[1]] = TEST
+    return assigned[inverse]
+
+
 def _fill(sizes: npt.NDArray[np.int64], target: float, at_most: int) -> list[int]:
     """Indices of at most so many groups whose sizes add up to about the target; at least one if any is allowed."""
     chosen: list[int] = []

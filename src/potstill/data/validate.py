@@ -1,11 +1,13 @@
 """Which rows are fit to learn from: each row set aside gets one reason, and data that can't be used is refused."""
 
+import datetime
 import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from potstill.data.read import stream_batches
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
 from potstill.errors import UserError
 from potstill.inputs import number, read_date
+from potstill.outcomes import Rate, Value
 from potstill.recipe import Task
 
 NO_LABEL = -1
@@ -33,15 +36,20 @@ class Reason(IntEnum):
     LABEL_NOT_A_NUMBER = 4
     LABEL_NOT_FINITE = 5
     LABEL_NOT_ABOVE_ZERO = 6  # on a log scale
-    FEATURE_NOT_A_NUMBER = 7
-    FEATURE_NOT_A_DATE = 8
-    DUPLICATE = 9  # same text, same label, further up
-    CONFLICTING_LABEL = 10  # same text, another class, further up
-    ALSO_IN_TEST = 11  # the text stands in the given test rows: training or validating on it would leak
-    ALSO_IN_VALIDATION = 12  # likewise, a training row in the given validation rows
-    GROUP_ALSO_IN_TEST = 13  # the row's group stands in the given test rows
-    GROUP_ALSO_IN_VALIDATION = 14  # likewise, a training row's group in the given validation rows
-    UNKNOWN_LABEL = 15  # a given validation or test row whose class no training row has
+    LABEL_BELOW_ZERO = 7  # of a count or a rate
+    LABEL_ABOVE_ITS_TRIES = 8  # of a rate: more than one, or more than its tries
+    WEIGHT_NOT_ABOVE_ZERO = 9  # or none, or not finite
+    FEATURE_NOT_A_NUMBER = 10
+    FEATURE_NOT_A_DATE = 11
+    TIME_NOT_A_DATE = 12
+    DUPLICATE = 13  # same text, same label, further up
+    CONFLICTING_LABEL = 14  # same text, another class, further up
+    ALSO_IN_TEST = 15  # the text stands in the given test rows: training or validating on it would leak
+    ALSO_IN_VALIDATION = 16  # likewise, a training row in the given validation rows
+    GROUP_ALSO_IN_TEST = 17  # the row's group stands in the given test rows
+    GROUP_ALSO_IN_VALIDATION = 18  # likewise, a training row's group in the given validation rows
+    UNKNOWN_LABEL = 19  # a given validation or test row whose class no training row has
+    ALONE_IN_ITS_GROUP = 20  # nothing to compare it with
 
     @property
     def words(self) -> str:
@@ -51,12 +59,15 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class Survey:
-    """All rows in compact columns: no text stays in memory, only 34 bytes a row (while judging, some 100 more).
+    """All rows in compact columns: no text stays in memory, only 50 bytes a row (while judging, some 100 more).
 
     Attributes:
         key: `[rows, 2]`, equal for equal texts.
         label: `[rows]`, index into `names`, NO_LABEL where the row has none.
-        group: `[rows]`, seeded digest of the row's group; the same for all when rows aren't divided by group.
+        apart: `[rows]`, seeded digest of what mustn't cross the split: a value of the column that divides, or the
+            row's group; the same for all where there is neither.
+        group: `[rows]`, seeded digest of the row's group; the same for all where rows aren't compared.
+        time: `[rows]`, seconds; NaN where rows aren't divided by time.
         role: `[rows]`, index into SPLITS of the files that the row came from; TRAIN when the division isn't given.
         reason: `[rows]`, a Reason.
         names: labels in alphabetical order.
@@ -64,7 +75,9 @@ class Survey:
 
     key: npt.NDArray[np.uint64]
     label: npt.NDArray[np.int64]
+    apart: npt.NDArray[np.uint64]
     group: npt.NDArray[np.uint64]
+    time: npt.NDArray[np.float64]
     role: npt.NDArray[np.uint8]
     reason: npt.NDArray[np.uint8]
     names: tuple[str, ...]
@@ -95,29 +108,38 @@ def survey(locations: Mapping[int, str], columns: Columns, task: Task, seed: int
     Raises:
         UserError: a location can't be read or holds no rows, or no text holds a letter.
     """
-    keys, labels, groups = bytearray(), array("q"), array("Q")
+    keys, labels, times = bytearray(), array("q"), array("d")
+    apart, groups = array("Q"), array("Q")
     roles, reasons = array("B"), array("B")
     index: dict[str, int] = {}
     worded = False
     for role, location in locations.items():
         before = len(labels)
         for batch in stream_batches(location, columns):
-            texts, names, group_names = (strip(batch.table, name) for name in ("text", "label", "group"))
+            texts, names, weights, groupings = (strip(batch.table, n) for n in ("text", "label", "weight", "group"))
+            divisions = strip(batch.table, "split") if columns.split else groupings
             worded = worded or any(sign.isalpha() for text in texts for sign in text)
             features = feature_values(batch.table, columns)
-            for text, values, name in zip(texts, features, names, strict=True):
-                keys += input_key(text, values)
+            for text, values, group, weight, name in zip(texts, features, groupings, weights, names, strict=True):
+                keys += input_key(text, (*values, group))
+                # Of tries, 1 of 10 and 1 of 20 are two labels.
+                name = f"{name} of {weight}" if name and task.of else name
                 labels.append(index.setdefault(name, len(index)) if name else NO_LABEL)
-            groups.extend(shuffle_order(seed, map(str.encode, group_names)).tolist())
+            apart.extend(shuffle_order(seed, map(str.encode, divisions)).tolist())
+            groups.extend(shuffle_order(seed, map(str.encode, groupings)).tolist())
+            moments = [_seconds(value) for value in strip(batch.table, "time")]
+            times.extend(moments)
             roles.extend([role] * len(texts))
-            rows = zip(texts, names, group_names, features, strict=True)
-            reasons.extend(_flaw(*row, columns, task) for row in rows)
+            rows = zip(texts, names, weights, divisions, groupings, moments, features, strict=True)
+            reasons.extend(_flaw(_Row(*row), columns, task) for row in rows)
         if len(labels) == before:
             raise UserError(f"{location}: no rows, only column names")
     result = Survey(
         key=np.frombuffer(keys, dtype=np.uint64).reshape(-1, KEY_BYTES // 8),
         label=_alphabetical(labels, index),
+        apart=np.array(apart, dtype=np.uint64),
         group=np.array(groups, dtype=np.uint64),
+        time=np.array(times, dtype=np.float64),
         role=np.array(roles, dtype=np.uint8),
         reason=np.array(reasons, dtype=np.uint8),
         names=tuple(sorted(index)),
@@ -141,15 +163,46 @@ def feature_values(table: pa.Table, columns: Columns) -> list[tuple[str, ...]]:
     return list(zip(*(strip(table, FEATURE + name) for name in columns.features), strict=True)) or [()] * table.num_rows
 
 
-def _flaw(text: str, label: str, group: str, features: tuple[str, ...], columns: Columns, task: Task) -> Reason:
-    if not text:
+def _seconds(moment: str) -> float:
+    """A date as seconds, NaN where it can't be read."""
+    try:
+        found = read_date(moment, "time")
+    except ValueError:
+        return math.nan
+    return math.nan if found is None else found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()
+
+
+class _Row(NamedTuple):
+    """A row as the survey sees it; texts are stripped, and empty where there is none."""
+
+    text: str
+    label: str
+    weight: str
+    division: str
+    group: str
+    moment: float
+    features: tuple[str, ...]
+
+
+def _flaw(row: _Row, columns: Columns, task: Task) -> Reason:
+    if not row.text:
         return Reason.EMPTY_TEXT
-    if not label:
+    if not row.label:
         return Reason.EMPTY_LABEL
-    if columns.group and not group:
+    if (columns.split and not row.division) or (columns.group and not row.group):
         return Reason.EMPTY_GROUP
-    odd = _odd_number(label, task) if columns.number else Reason.KEPT
-    return odd or _odd_feature(features, columns)
+    if columns.weight and not _above_zero(row.weight):
+        return Reason.WEIGHT_NOT_ABOVE_ZERO
+    odd = _odd_number(row.label, row.weight, task) if columns.number else Reason.KEPT
+    late = Reason.TIME_NOT_A_DATE if columns.time and math.isnan(row.moment) else Reason.KEPT
+    return odd or _odd_feature(row.features, columns) or late
+
+
+def _above_zero(weight: str) -> bool:
+    try:
+        return 0 < float(weight) < math.inf
+    except ValueError:
+        return False
 
 
 def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
@@ -164,14 +217,27 @@ def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
     return Reason.KEPT
 
 
-def _odd_number(label: str, task: Task) -> Reason:
+def label_value(label: str, weight: str, task: Task) -> float:
+    """A label as its family's number; of a rate the share of yes. Raises ValueError where it is none."""
+    if task.kind != Rate.kind:
+        return float(label)
+    value = float({"true": "1", "false": "0"}.get(label.lower(), label))
+    return value / float(weight) if task.of else value
+
+
+def _odd_number(label: str, weight: str, task: Task) -> Reason:
     try:
-        value = float(label)
+        value = label_value(label, weight, task)
     except ValueError:
         return Reason.LABEL_NOT_A_NUMBER
     if not math.isfinite(value):
         return Reason.LABEL_NOT_FINITE
-    return Reason.LABEL_NOT_ABOVE_ZERO if task.scale == "log" and value <= 0 else Reason.KEPT
+    if task.kind == Rate.kind and value > 1:
+        return Reason.LABEL_ABOVE_ITS_TRIES
+    if task.kind == Value.kind and task.scale == "log" and value <= 0:
+        return Reason.LABEL_NOT_ABOVE_ZERO
+    signed = task.kind == Value.kind and task.scale == "linear"
+    return Reason.LABEL_BELOW_ZERO if value < 0 and not signed else Reason.KEPT
 
 
 def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np.int64]:
@@ -184,7 +250,7 @@ def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np
     return renumbered
 
 
-def judge(rows: Survey, given: bool, by_group: bool, classes: bool) -> Survey:
+def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
     """Mark duplicates, contradictions and leaks, so that what is kept can be learnt and measured honestly.
 
     Of rows with one text the first is kept; where labels are numbers, the first with each number, for one title may
@@ -194,26 +260,35 @@ def judge(rows: Survey, given: bool, by_group: bool, classes: bool) -> Survey:
     Args:
         rows: the survey.
         given: the division comes with the files.
-        by_group: no group may stand in two splits.
-        classes: labels are classes, not numbers.
+        columns: say whether labels are numbers, and what may not stand in two splits or alone.
     """
     reason = rows.reason.copy()
     _mark_repeats(rows, reason)
-    if not classes:
+    if columns.number:
         _allow_other_numbers(rows, reason)
-    if given and by_group:
+    if given and columns.split:
         for held, lower, why in (
             (TEST, (TRAIN, VALIDATION), Reason.GROUP_ALSO_IN_TEST),
             (VALIDATION, (TRAIN,), Reason.GROUP_ALSO_IN_VALIDATION),
         ):
             kept = reason == Reason.KEPT
-            held_groups = rows.group[kept & (rows.role == held)]
-            reason[kept & np.isin(rows.role, lower) & np.isin(rows.group, held_groups)] = why
-    if given and classes:
+            held_groups = rows.apart[kept & (rows.role == held)]
+            reason[kept & np.isin(rows.role, lower) & np.isin(rows.apart, held_groups)] = why
+    if given and not columns.number:
         kept = reason == Reason.KEPT
         taught = np.unique(rows.label[kept & (rows.role == TRAIN)])
         reason[kept & (rows.role != TRAIN) & ~np.isin(rows.label, taught)] = Reason.UNKNOWN_LABEL
-    return Survey(rows.key, rows.label, rows.group, rows.role, reason, rows.names)
+    if columns.group:
+        _mark_alone(rows, reason)
+    return replace(rows, reason=reason)
+
+
+def _mark_alone(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
+    """Give rows without another of their group in the same files their reason, in place."""
+    kept = np.flatnonzero(reason == Reason.KEPT)
+    place = np.stack([rows.group[kept], rows.role[kept].astype(np.uint64)], axis=1)
+    _, inverse, sizes = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    reason[kept[sizes[inverse.ravel()] == 1]] = Reason.ALONE_IN_ITS_GROUP
 
 
 def _mark_repeats(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
@@ -291,13 +366,15 @@ def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str
     Raises:
         UserError: names the split or the classes, and what to change.
     """
-    groups = len(np.unique(rows.group[rows.kept]))
+    divider = columns.split or columns.time or columns.group
+    values = rows.time if columns.time else rows.apart
+    found = len(np.unique(values[rows.kept]))
     for which in (TRAIN, VALIDATION, TEST):
         if np.any(split == which):
             continue
-        if columns.group:
-            why = f"group column {columns.group!r} has {_plural(groups, 'group')}, which don't fill every split"
-            raise UserError(f"{location}: {why}: {SPLITS[which]} is left empty; choose another data.split.by")
+        if divider:
+            why = f"column {divider!r} has {_plural(found, 'value')}, which don't fill every split"
+            raise UserError(f"{location}: {why}: {SPLITS[which]} is left empty; choose another data.split")
         raise UserError(f"{location}: {len(split):,} rows are too few: {SPLITS[which]} is left empty; add rows")
     if columns.number:
         return
@@ -306,9 +383,34 @@ def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str
     if len(untaught):
         names = _listed([rows.names[i] for i in untaught])
         raise UserError(
-            f"{location}: divided by {columns.group!r}, training has no row of {_plural(len(untaught), 'class')}: "
+            f"{location}: divided by {divider!r}, training has no row of {_plural(len(untaught), 'class')}: "
             f"{names}; choose another data.split.seed or data.split.by"
         )
+
+
+def refuse_backwards(rows: Survey, split: Splits, columns: Columns, location: str) -> None:
+    """Refuse a division in which what is learnt from lies after, or in the same moment as, what it is judged by.
+
+    Args:
+        rows: the survey, judged.
+        split: index into SPLITS of each row `[rows]`, another number where it is set aside.
+        columns: their names in the source.
+        location: where the first rows came from, for messages.
+
+    Raises:
+        UserError: names the two splits and their moments.
+    """
+    for earlier, later in ((TRAIN, VALIDATION), (VALIDATION, TEST)):
+        last, first = rows.time[split == earlier].max(), rows.time[split == later].min()
+        if last >= first:
+            spans = f"{SPLITS[earlier]} runs to {_moment(last)}, {SPLITS[later]} begins at {_moment(first)}"
+            raise UserError(
+                f"{location}: time column {columns.time!r} runs backwards: {spans}; divide the files by time"
+            )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(sep=" ", timespec="seconds")
 
 
 def _listed(names: list[str]) -> str:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from potstill.data.dataset import Rows, Schema
 from potstill.edge import Row
+from potstill.evaluate.trivial import tries
 from potstill.inputs import Features
 from potstill.metrics import better, primary, score
 from potstill.outcomes import Classification, Floats, Outcome, Value
@@ -31,8 +31,8 @@ class Baseline:
     """The best of some plain models, by the family's first metric on the validation rows.
 
     Linear models see word 1–2-grams, or character 1–3-grams where most text is written without spaces; boosted trees
-    see the features alone. Classes come with probabilities; a value with a normal distribution on the outcome's scale
-    around its forecast, as wide as the errors on the validation rows.
+    see the features alone. Classes and rates come with probabilities; a value with a normal distribution on the
+    outcome's scale around its forecast, as wide as the errors on the validation rows.
 
     Args:
         train: rows to learn from.
@@ -49,9 +49,9 @@ class Baseline:
         for view in views:
             learnt, kept = view.see(train.text, train.features), view.see(validation.text, validation.features)
             for model in view.models(schema.outcome):
-                model.fit(learnt, _scaled(schema.outcome, train.value))
+                _fit(model, schema.outcome, learnt, train)
                 fitted = _fitted(model, schema.outcome, kept, validation.value)
-                found = score(schema.outcome, validation.value, _answers(model, fitted, kept))
+                found = score(schema.outcome, validation.truth, _answers(model, fitted, kept))
                 worth = better(schema.outcome, found[primary(schema.outcome)])
                 if worth > best:
                     best, self._view, self._model, self._outcome = worth, view, model, fitted
@@ -77,7 +77,7 @@ class _Words:
         return self._vectorizer.transform(texts)
 
     def models(self, outcome: Outcome) -> list[Any]:
-        if isinstance(outcome, Classification):
+        if not isinstance(outcome, Value):
             return [LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS]
         return [Ridge(alpha=strength) for strength in RIDGE_STRENGTHS]
 
@@ -100,7 +100,7 @@ class _Columns:
         return np.concatenate([found["numeric"], names.astype(np.float32)], axis=1)
 
     def models(self, outcome: Outcome) -> list[Any]:
-        if isinstance(outcome, Classification):
+        if not isinstance(outcome, Value):
             return [HistGradientBoostingClassifier(random_state=0)]
         return [HistGradientBoostingRegressor(loss="absolute_error", random_state=0)]
 
@@ -119,14 +119,21 @@ def _weight(model: Any) -> int:
     return sum(int(tree.nodes.nbytes) for trees in model._predictors for tree in trees)
 
 
-def _scaled(outcome: Outcome, values: Floats) -> npt.NDArray[Any]:
-    """What a plain model is fitted to."""
-    return values.astype(np.int64) if isinstance(outcome, Classification) else outcome.forward(values)
+def _fit(model: Any, outcome: Outcome, inputs: Any, rows: Rows) -> None:
+    """Fit a plain model; rows count by their weight, a rate as so many yes and so many no."""
+    if isinstance(outcome, Classification):
+        model.fit(inputs, rows.value.astype(np.int64), rows.weight)
+    elif isinstance(outcome, Value):
+        model.fit(inputs, outcome.forward(rows.value), rows.weight)
+    else:
+        was, weights = tries(rows)
+        seen = np.flatnonzero(weights)
+        model.fit(inputs[seen % len(rows)], was[seen].astype(np.int64), weights[seen])
 
 
 def _fitted(model: Any, outcome: Outcome, inputs: Any, values: Floats) -> Outcome:
     """The outcome with a value's spread as measured on rows that the model was not fitted to."""
-    if isinstance(outcome, Classification):
+    if not isinstance(outcome, Value):
         return outcome
     spread = float(np.std(outcome.forward(values) - model.predict(inputs)))
     return replace(outcome, smoothing=max(spread / outcome.width, outcome.smoothing))

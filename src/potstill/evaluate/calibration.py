@@ -5,26 +5,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from potstill.metrics import DECILES
-from potstill.outcomes import Floats, Outcome, Probabilities, Value
+from potstill.metrics import DECILES, Truth
+from potstill.outcomes import Floats, Outcome, Probabilities, Rate, Value
 
 BINS = 15
+TENTHS = 10
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows whose confidence falls between two bounds."""
+    """Rows of like confidence (for a rate: of like rate), their mean confidence and the share that came true."""
 
     rows: int
     confidence: float
     accuracy: float
 
 
-def figures(outcome: Outcome, probabilities: Probabilities, values: Floats) -> dict[str, float]:
-    """The calibration figures of the outcome's family, by name; values `[rows]` are the labels."""
+def figures(outcome: Outcome, probabilities: Probabilities, truth: Truth) -> dict[str, float]:
+    """The calibration figures of the outcome's family, by name."""
     if isinstance(outcome, Value):
-        return {"quantile_error": quantile_error(outcome, probabilities, values)}
-    labels = values.astype(np.int64)
+        return {"quantile_error": quantile_error(outcome, probabilities, truth.values)}
+    if isinstance(outcome, Rate):
+        bins = rate_bins(probabilities[:, 1], truth)
+        return {"ece": sum(b.rows * abs(b.confidence - b.accuracy) for b in bins) / len(truth)}
+    labels = truth.values.astype(np.int64)
     return {
         "ece": expected_calibration_error(probabilities, labels),
         "brier": brier_score(probabilities, labels),
@@ -40,6 +44,20 @@ def reliability(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.
     chosen = [place == i for i in range(BINS)]
     return [
         Bin(int(rows.sum()), float(confidence[rows].mean()), float(right[rows].mean())) for rows in chosen if rows.any()
+    ]
+
+
+def rate_bins(rates: npt.NDArray[np.floating], truth: Truth) -> list[Bin]:
+    """Tenths of the rows by their rate, lowest first: the mean rate, and the share of yes that came true."""
+    weights = np.ones(len(truth)) if truth.weights is None else truth.weights
+    tenths = [rows for rows in np.array_split(np.argsort(rates, kind="stable"), TENTHS) if len(rows)]
+    return [
+        Bin(
+            len(rows),
+            float(np.average(rates[rows], weights=weights[rows])),
+            float(np.average(truth.values[rows], weights=weights[rows])),
+        )
+        for rows in tenths
     ]
 
 

@@ -91,7 +91,7 @@ def judge(measured: Measured, budget: Budget, champion: str) -> Verdict:
         champion: version that `over_champion` speaks of.
     """
     metric = measured.metric
-    kept = metric.title if metric.higher_is_better else f"gain in {metric.title} over a constant forecast"
+    kept = metric.title if metric.zero_is_nothing else f"gain in {metric.title} over the plain forecast"
     clauses = (
         _at_least("retention", measured.retention, budget.retention, f"keeps {{:.1%}} of the teacher's {kept}"),
         _at_least("agreement", measured.agreement, budget.agreement, "gives the teacher's answer on {:.1%} of rows"),

@@ -117,33 +117,43 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], metric:
         return _svg(figure)
 
 
-def reliability_diagram(bins: Mapping[str, Sequence[Bin]]) -> str:
-    """Accuracy against confidence; on the diagonal a confidence means what it says."""
+def reliability_diagram(bins: Mapping[str, Sequence[Bin]], *, said: str, came: str) -> str:
+    """What came true against what was said; on the diagonal it means what it says.
+
+    Args:
+        bins: model → its bins.
+        said: title of the x axis, such as the confidence.
+        came: title of the y axis, such as the accuracy.
+    """
+    spread = [place for found in bins.values() for b in found for place in (b.confidence, b.accuracy)]
+    ends = [min(spread), max(spread)]
     with mpl.rc_context(STYLE):
         figure, axes = _new(4.6, 4.2)
-        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+        axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":")
         for model, found in bins.items():
             sizes = [10 + 150 * b.rows / sum(x.rows for x in found) for b in found]
             places = [b.confidence for b in found], [b.accuracy for b in found]
             axes.plot(*places, color=COLOURS[model], linewidth=1, label=name_of(model))
             axes.scatter(*places, s=sizes, color=COLOURS[model], alpha=0.7)
-        axes.set_xlabel("confidence")
-        axes.set_ylabel("accuracy")
+        axes.set_xlabel(said)
+        axes.set_ylabel(came)
         axes.legend(frameon=False, fontsize=9)
         return _svg(figure)
 
 
-def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64], *, logarithmic: bool) -> str:
-    """Each test row's value against the int8 student's median; on the diagonal the forecast is right."""
+def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64], *, scale: str) -> str:
+    """Each test row's value against the int8 student's median; on the diagonal the forecast is right.
+
+    The scale is matplotlib's name of how both axes are spread.
+    """
     chosen = np.random.default_rng(0).permutation(len(values))[:POINTS_SHOWN]
     with mpl.rc_context(STYLE):
         figure, axes = _new(5.4, 5.0)
         ends = [min(values.min(), medians.min()), max(values.max(), medians.max())]
         axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":")
         axes.scatter(medians[chosen], values[chosen], s=7, alpha=0.35, color=COLOURS["student_int8"], linewidths=0)
-        if logarithmic:
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+        axes.set_xscale(scale)
+        axes.set_yscale(scale)
         axes.set_xlabel("forecast (median)")
         axes.set_ylabel("value")
         return _svg(figure)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from potstill.metrics import Metric
+from potstill.metrics import Metric, Truth
 
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -41,24 +41,26 @@ def confusion_matrix(labels: Labels, guesses: Labels, outcomes: int) -> npt.NDAr
 
 
 def resample(
-    metrics: Mapping[str, Mapping[str, Metric]], rows: int, resamples: int, seed: int
+    metrics: Mapping[str, Mapping[str, Metric]], truth: Truth, resamples: int, seed: int
 ) -> dict[str, dict[str, Resampled]]:
     """Every model's metrics on all rows and on the same resamples of them: model → metric → figures.
 
+    Rows of one group are drawn together, since they are no independent witnesses.
+
     Args:
         metrics: model → metric → its function.
-        rows: how many there are to draw from.
-        resamples: how often the rows are drawn again, with replacement.
+        truth: of the rows to draw from.
+        resamples: how often the rows (or groups) are drawn again, with replacement.
         seed: of the draws.
     """
     drawn: dict[str, dict[str, list[Scores]]] = {
         model: {name: [] for name in found} for model, found in metrics.items()
     }
-    for draws in _draws(rows, resamples, seed):
+    for draws in _draws(truth, resamples, seed):
         for model, found in metrics.items():
             for name, metric in found.items():
                 drawn[model][name].append(metric(draws))
-    everything = np.arange(rows)[None]
+    everything = np.ones((1, len(truth)))
     return {
         model: {
             name: Resampled(float(f(everything)[0]), np.concatenate(drawn[model][name])) for name, f in found.items()
@@ -98,8 +100,12 @@ def _over(value: float, values: Scores, whole: float, wholes: Scores) -> Resampl
     return Resampled(value / whole if whole else float("nan"), ratios)
 
 
-def _draws(rows: int, resamples: int, seed: int, block: int = 100) -> Iterator[npt.NDArray[np.int64]]:
-    """Resampled row indices, `[some resamples, rows]` at a time so that memory stays small."""
+def _draws(truth: Truth, resamples: int, seed: int, block: int = 100) -> Iterator[Scores]:
+    """How often each row is drawn, `[some resamples, rows]` at a time so that memory stays small."""
     random = np.random.default_rng(seed)
+    groups = np.arange(len(truth)) if truth.groups is None else truth.groups
+    drawn = int(groups.max()) + 1
     for start in range(0, resamples, block):
-        yield random.integers(rows, size=(min(block, resamples - start), rows))
+        chosen = random.integers(drawn, size=(min(block, resamples - start), drawn))
+        counts = np.stack([np.bincount(row, minlength=drawn) for row in chosen]).astype(np.float64)
+        yield counts if truth.groups is None else counts[:, groups]

@@ -21,7 +21,7 @@ from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
 from potstill.inputs import Features
-from potstill.outcomes import Outcome, outcome_of
+from potstill.outcomes import Outcome, Rate, outcome_of
 from potstill.store import resolve
 
 CATEGORY_WIDTH, TOWER_WIDTH, JOINED_WIDTH = 16, 128, 256
@@ -131,6 +131,10 @@ class TaskModel(nn.Module):
         self.on_top["classifier"] = nn.Linear(width, len(head.outcome))
         nn.init.normal_(self.on_top["classifier"].weight, std=0.02)  # type: ignore[arg-type]
         nn.init.zeros_(self.on_top["classifier"].bias)  # type: ignore[arg-type]
+        if isinstance(head.outcome, Rate):
+            # Where a yes is rare, the first steps would be lost on learning just that (Lin et al. 2017, section 3.3).
+            odds = torch.logit(torch.tensor(head.outcome.prior), eps=1e-6)
+            self.on_top["classifier"].bias.data.copy_(torch.stack([-odds / 2, odds / 2]))  # type: ignore[operator]
 
     def forward(
         self,

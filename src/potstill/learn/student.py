@@ -14,7 +14,7 @@ from potstill.learn import terms
 from potstill.learn.model import Head, TaskModel, encode, save_model
 from potstill.learn.trainer import Examples, Loss, train
 from potstill.metrics import better, primary
-from potstill.recipe import Training
+from potstill.recipe import Distill, Training
 from potstill.store import writing
 
 HISTORY = "history.json"
@@ -22,8 +22,8 @@ OnEpoch = Callable[[Mapping[str, float]], None]
 
 
 def examples(tokenizer: Any, rows: Rows, head: Head, teacher: npt.NDArray[np.float32] | None = None) -> Examples:
-    """Rows as inputs, values and, for a student, the teacher's logits `[rows, outcomes]`."""
-    return Examples(encode(tokenizer, rows, head), rows.value, teacher)
+    """Rows as inputs, labels and, for a student, the teacher's logits `[rows, outcomes]`."""
+    return Examples(encode(tokenizer, rows, head), rows.truth, teacher)
 
 
 def head_of(schema: Schema, pooling: str, max_tokens: int) -> Head:
@@ -53,7 +53,7 @@ def learn(
         folder: where the model goes, whole or not at all.
         on_epoch: called after each epoch.
         signals: the teacher's logits `[rows, outcomes]` of given rows; none: labels alone.
-        loss: one value an example; none: cross-entropy with the labels.
+        loss: one value an example; none: that of the labels alone.
 
     Returns:
         Validation figures of the epoch that was kept.
@@ -63,7 +63,7 @@ def learn(
     train_rows, validation = (examples(tokenizer, rows, head, signals(rows) if signals else None) for rows in splits)
     model, epochs = train(
         make_model,
-        loss or hard_loss,
+        loss or hard_loss(settings),
         train_rows,
         validation,
         settings,
@@ -77,15 +77,34 @@ def learn(
     return {"best_epoch": best.epoch, **{f"validation_{name}": value for name, value in best.validation.items()}}
 
 
-def hard_loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Cross-entropy with the labels' targets, one value an example `[batch]`."""
-    return terms.cross_entropy(logits, batch["targets"])
-
-
-def soft_loss(temperature: float, alpha: float) -> Loss:
-    """The distillation loss with its two knobs bound."""
+def hard_loss(knobs: Training) -> Loss:
+    """What the labels say, one value an example: of each row by itself, and of its place among its group."""
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        return terms.distillation(logits, batch["teacher"], batch["targets"], temperature, alpha)
+        alone = terms.cross_entropy(logits, batch["targets"], knobs.focus)
+        if not knobs.listwise:
+            return alone
+        among = terms.listwise(terms.log_odds(logits), batch["labels"], batch["groups"])
+        return (1 - knobs.listwise) * alone + knobs.listwise * among
+
+    return loss
+
+
+def soft_loss(knobs: Distill) -> Loss:
+    """α · T² · KL + (1 − α) · the loss of the labels (Hinton et al. 2015), likewise within groups, and margins."""
+    hard = hard_loss(knobs)
+
+    def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        soft = terms.kl_divergence(logits, batch["teacher"], knobs.temperature)
+        if knobs.listwise:
+            scores, teacher = terms.log_odds(logits), terms.log_odds(batch["teacher"])
+            among = terms.listwise_kl(scores, teacher, batch["groups"], knobs.temperature)
+            soft = (1 - knobs.listwise) * soft + knobs.listwise * among
+        total = knobs.alpha * soft + (1 - knobs.alpha) * hard(logits, batch)
+        if knobs.margin:
+            total = total + knobs.margin * terms.margin(
+                terms.log_odds(logits), terms.log_odds(batch["teacher"]), batch["groups"]
+            )
+        return total
 
     return loss

@@ -1,5 +1,9 @@
-"""Terms of the loss: pure functions on `[batch, outcomes]` tensors that return one value an example."""
+"""Terms of the loss: pure functions on tensors of a batch that return one value an example.
 
+What compares rows within a group takes scores `[batch]`, the log-odds of yes, and the number of each row's group.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,12 +23,76 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
     return temperature**2 * (target.exp() * (target - found)).sum(dim=-1)
 
 
-def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:
-    """−Σ target · log p, in nats, `[batch]`, from logits and target distributions, both `[batch, outcomes]`."""
-    return -(targets * F.log_softmax(student, dim=-1)).sum(dim=-1)
+def cross_entropy(student: Tensor, targets: Tensor, focus: float = 0.0) -> Tensor:
+    """−Σ target · (1 − p)^focus · log p, in nats, `[batch]`, from logits and targets, both `[batch, outcomes]`.
+
+    A focus above 0 lets easy examples, such as the many without a click, count less (focal loss: Lin et al. 2017).
+    """
+    found = F.log_softmax(student, dim=-1)
+    weight = targets * (1 - found.exp()).clamp(min=0) ** focus if focus else targets
+    return -(weight * found).sum(dim=-1)
 
 
-def distillation(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
-    """α · T² · KL + (1 − α) · CE, one value an example `[batch]` (Hinton et al. 2015)."""
-    soft = kl_divergence(student, teacher, temperature)
-    return alpha * soft + (1 - alpha) * cross_entropy(student, targets)
+def log_odds(logits: Tensor) -> Tensor:
+    """Log-odds of yes `[batch]` from logits `[batch, 2]`."""
+    return logits[:, 1] - logits[:, 0]
+
+
+def listwise(scores: Tensor, values: Tensor, groups: Tensor) -> Tensor:
+    """Cross-entropy of the softmax over each group with the rows' shares of its values (ListNet: Cao et al. 2007).
+
+    Args:
+        scores: `[batch]`.
+        values: not below zero `[batch]`; a group of zeros teaches nothing.
+        groups: number of each row's group `[batch]`.
+
+    Returns:
+        Each row's part, times the size of its group `[batch]`: the mean over a batch is that over its groups, each
+        as often as it has rows.
+    """
+    place, sizes = _places(groups)
+    total = torch.zeros(len(sizes)).index_add(0, place, values.float())
+    target = values / total.clamp(min=torch.finfo(torch.float32).tiny)[place]
+    return -target * _log_softmax(scores, place, len(sizes)) * sizes[place]
+
+
+def listwise_kl(student: Tensor, teacher: Tensor, groups: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student) of the softmax over each group, `[batch]` as `listwise` gives it.
+
+    Args:
+        student: scores `[batch]`.
+        teacher: scores `[batch]`.
+        groups: number of each row's group `[batch]`.
+        temperature: divides both.
+    """
+    place, sizes = _places(groups)
+    target = _log_softmax(teacher / temperature, place, len(sizes))
+    found = _log_softmax(student / temperature, place, len(sizes))
+    return temperature**2 * target.exp() * (target - found) * sizes[place]
+
+
+def margin(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
+    """Mean squared difference of a row's margins over its group's rows, student against teacher `[batch]`.
+
+    Margin-MSE (Hofstätter et al. 2020) over all pairs of a group: scales may differ between groups, distances not.
+    """
+    place, sizes = _places(groups)
+    difference = student - teacher
+    mean = torch.zeros(len(sizes)).index_add(0, place, difference) / sizes
+    square = torch.zeros(len(sizes)).index_add(0, place, difference**2) / sizes
+    # The mean over j of (dᵢ − dⱼ)² is dᵢ² − 2 dᵢ · mean(d) + mean(d²).
+    return difference**2 - 2 * difference * mean[place] + square[place]
+
+
+def _places(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of each row's group within the batch, from 0 `[batch]`, and the groups' sizes."""
+    _, place, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    return place, sizes.float()
+
+
+def _log_softmax(scores: Tensor, place: Tensor, groups: int) -> Tensor:
+    """Logarithms of the softmax over each group `[batch]`."""
+    highest = torch.full((groups,), -torch.inf).scatter_reduce(0, place, scores.detach(), "amax")
+    shifted = scores - highest[place]
+    total = torch.zeros(groups).index_add(0, place, shifted.exp())
+    return shifted - total.log()[place]

@@ -7,6 +7,7 @@ epoch the validation score decides whether to stop, and the best epoch's weights
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from potstill.learn.model import Inputs, TaskModel
-from potstill.metrics import meanings_of, primary, score
+from potstill.metrics import Truth, meanings_of, primary, score
 from potstill.outcomes import Outcome, softmax
 from potstill.progress import Progress
 from potstill.recipe import Training
 
 METRICS_SHOWN = 2
+# Of a group that come together, so that a batch's memory has a bound.
+MOST_ROWS = 64
 # What a model takes; the rest of a batch is the loss's.
 ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical")
 # (logits [batch, outcomes], batch) -> one value an example [batch]
@@ -37,26 +40,68 @@ Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
-class Examples(Dataset[dict[str, Any]]):
-    """Rows ready for training: inputs, values and, for a student, the teacher's logits `[rows, outcomes]`."""
+class Examples:
+    """Rows ready for training: inputs, labels and, for a student, the teacher's logits `[rows, outcomes]`."""
 
     inputs: Inputs
-    values: npt.NDArray[np.float64]
+    truth: Truth
     teacher: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        # A batch is made at once from its rows' numbers; the ids are there for grouping by length.
-        return {"examples": self, "row": index, "input_ids": self.inputs.ids[index]}
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float32] | None:
+        """How much each row counts `[rows]`, 1 on the mean: so the learning rate means the same whatever the unit."""
+        weights = self.truth.weights
+        return None if weights is None else (weights / weights.mean()).astype(np.float32)
 
     def batch(self, rows: Sequence[int], outcome: Outcome, pad_token_id: int) -> dict[str, Tensor]:
-        """The model's arguments, `labels` `[batch]`, `targets` and perhaps `teacher`, both `[batch, outcomes]`."""
-        values = self.values[rows]
+        """The model's arguments, `row` and `labels` `[batch]`, `targets` `[batch, outcomes]`, and what else there is.
+
+        That is `weights` and `groups`, both `[batch]`, and `teacher` `[batch, outcomes]`.
+        """
+        values = self.truth.values[rows]
         made = self.inputs.batch(rows, pad_token_id)
-        made |= {"labels": torch.from_numpy(values), "targets": torch.from_numpy(outcome.targets(values))}
-        return made if self.teacher is None else made | {"teacher": torch.from_numpy(self.teacher[rows])}
+        made |= {"row": torch.tensor(rows), "labels": torch.from_numpy(values)}
+        made |= {"targets": torch.from_numpy(outcome.targets(values))}
+        extra = {"weights": self.weights, "groups": self.truth.groups, "teacher": self.teacher}
+        return made | {name: torch.from_numpy(found[rows]) for name, found in extra.items() if found is not None}
+
+
+class Units(Dataset[dict[str, Any]]):
+    """What is drawn for a batch: single rows or, where rows are compared, whole groups of them.
+
+    Args:
+        examples: all rows.
+        whole_groups: whether the rows of a group come together, at most MOST_ROWS of them.
+    """
+
+    def __init__(self, examples: Examples, whole_groups: bool) -> None:
+        self.examples = examples
+        self._rows = _together(examples.truth.groups) if whole_groups else [[row] for row in range(len(examples))]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        # A batch is made at once from its rows' numbers; the ids are there for grouping by length.
+        rows = self._rows[index]
+        longest = max((self.examples.inputs.ids[row] for row in rows), key=len)
+        return {"examples": self.examples, "rows": rows, "input_ids": longest}
+
+    def in_a_batch(self, rows: int) -> int:
+        """How many units make a batch of about so many rows."""
+        return max(1, round(rows * len(self) / len(self.examples)))
+
+
+def _together(groups: npt.NDArray[np.int64] | None) -> list[list[int]]:
+    """Rows by group."""
+    if groups is None:
+        raise ValueError("rows that are to be compared have no groups")
+    order = np.argsort(groups, kind="stable")
+    whole = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [part.tolist() for rows in whole for part in np.array_split(rows, -(-len(rows) // MOST_ROWS))]
 
 
 @dataclass(frozen=True)
@@ -103,16 +148,26 @@ def train(
     if settings.freeze_embeddings:
         freeze_embeddings(model.encoder)
     outcome = model.head.outcome
+    units, judged = (Units(rows, settings.compares_rows) for rows in (examples, validation))
+
+    def collate(drawn: list[dict[str, Any]]) -> dict[str, Tensor]:
+        rows = [row for unit in drawn for row in unit["rows"]]
+        made: dict[str, Tensor] = drawn[0]["examples"].batch(rows, outcome, pad_token_id)
+        return made
+
     history = _History(settings.epochs, outcome, on_epoch)
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         trainer = _Trainer(
             loss,
             model=model,
-            args=_arguments(settings, outcome, len(examples), scratch),
-            train_dataset=examples,
-            eval_dataset=validation,
-            data_collator=lambda rows: rows[0]["examples"].batch([row["row"] for row in rows], outcome, pad_token_id),
-            compute_metrics=lambda found: score(outcome, found.label_ids, softmax(found.predictions)),
+            args=_arguments(settings, outcome, units, scratch),
+            train_dataset=units,
+            eval_dataset=judged,
+            data_collator=collate,
+            # They come by length; the row numbers, which stand in for labels here, tell whose they are.
+            compute_metrics=lambda found: score(
+                outcome, validation.truth.at(found.label_ids), softmax(found.predictions)
+            ),
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -125,13 +180,14 @@ def freeze_embeddings(encoder: Any) -> None:
     encoder.get_input_embeddings().weight.requires_grad_(False)
 
 
-def _arguments(settings: Training, outcome: Outcome, rows: int, scratch: str) -> TrainingArguments:
-    steps = -(-rows // settings.batch_size) * settings.epochs
+def _arguments(settings: Training, outcome: Outcome, units: Units, scratch: str) -> TrainingArguments:
+    batch = units.in_a_batch(settings.batch_size)
+    steps = -(-len(units) // batch) * settings.epochs
     return TrainingArguments(
         output_dir=scratch,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=64,
+        per_device_train_batch_size=batch,
+        per_device_eval_batch_size=units.in_a_batch(64),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(steps * settings.warmup),
@@ -149,7 +205,7 @@ def _arguments(settings: Training, outcome: Outcome, rows: int, scratch: str) ->
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        label_names=["labels"],
+        label_names=["row"],
         seed=settings.seed,
         data_seed=settings.seed,
         # Half precision is slower without the instruction set for it, so it is never assumed.
@@ -170,7 +226,8 @@ class _Trainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Batch mean of the loss."""
         logits = model(**{name: inputs[name] for name in ARGUMENTS if name in inputs})
-        loss = self._loss(logits, inputs).mean()
+        each = self._loss(logits, inputs)
+        loss = (each * inputs["weights"] if "weights" in inputs else each).mean()
         return (loss, {"logits": logits}) if return_outputs else loss
 
 

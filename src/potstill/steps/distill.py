@@ -18,7 +18,7 @@ def distill(
     student: Path,
     on_epoch: OnEpoch = lambda _: None,
 ) -> dict[str, float]:
-    """Cut the teacher and train what remains on α · T² · KL + (1 − α) · CE; write the student's folder.
+    """Cut the teacher and train what remains on its logits and the labels; write the student's folder.
 
     The student starts with the teacher's embeddings, chosen layers and head. The loop never runs the teacher:
     its logits are joined from the signals by row digest.
@@ -45,5 +45,5 @@ def distill(
         student,
         on_epoch,
         signals=lambda rows: read_signals(signals, rows.row),
-        loss=soft_loss(settings.temperature, settings.alpha),
+        loss=soft_loss(settings),
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,17 +17,20 @@ from potstill.edge import EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
 from potstill.evaluate.baseline import Baseline
+from potstill.evaluate.trivial import trivial
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.student import HISTORY
 from potstill.machine import describe, versions
-from potstill.metrics import meanings_of, metrics_of, primary
-from potstill.outcomes import Classification, Outcome, Probabilities, softmax
+from potstill.metrics import Truth, meanings_of, metrics_of, primary
+from potstill.outcomes import Classification, Outcome, Probabilities, Rate, softmax
 from potstill.recipe import Budget, Evaluate
 from potstill.store import writing
 
 SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
 TRIVIAL = "trivial"
+# How a figure's axes are spread, by the scale of a value.
+SCALES = {"log": "log", "count": "symlog", "linear": "linear"}
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,10 @@ def evaluate(
         times = _latencies(candidates, _sample(_records(rows, schema), settings))
     outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(inputs, schema, rows)}
-    metrics = {model: metrics_of(outcome, rows.value, found) for model, found in predicted.items()}
-    resampled = quality.resample(metrics, len(rows), settings.resamples, settings.seed)
+    metrics = {model: metrics_of(outcome, rows.truth, found) for model, found in predicted.items()}
+    resampled = quality.resample(metrics, rows.truth, settings.resamples, settings.seed)
     models = {
-        model: _figures(outcome, candidate, candidates["teacher"], resampled, model, rows.value)
+        model: _figures(outcome, candidate, candidates["teacher"], resampled, model, rows.truth)
         | {"latency_p50_ms": times[model].p50_ms, "latency_p95_ms": times[model].p95_ms}
         | {"size_bytes": candidate.size_bytes}
         for model, candidate in candidates.items()
@@ -156,10 +158,8 @@ def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
 
 
 def _trivial(inputs: Inputs, schema: Schema, rows: Rows) -> Probabilities:
-    """The forecast that looks at nothing: the training rows' outcomes, the same for every row."""
-    train = read_rows(inputs.dataset, "train", schema)
-    share = schema.outcome.targets(train.value).mean(axis=0, dtype=np.float64)
-    return np.tile(share, (len(rows), 1))
+    train, validation = (read_rows(inputs.dataset, split, schema) for split in ("train", "validation"))
+    return trivial(schema, train, validation, rows)
 
 
 def _sample(records: list[Row], settings: Evaluate) -> list[Row]:
@@ -178,22 +178,22 @@ def _figures(
     teacher: Candidate,
     resampled: dict[str, dict[str, quality.Resampled]],
     model: str,
-    values: npt.NDArray[np.float64],
+    truth: Truth,
 ) -> dict[str, float]:
     first = primary(outcome)
     own, teachers, trivial = (resampled[name][first] for name in (model, "teacher", TRIVIAL))
     gain = quality.gain_kept(own, teachers, trivial)
-    score = meanings_of(outcome)[first].higher_is_better
     intervals = {name: quality.interval(metric) for name, metric in resampled[model].items()}
-    # A score of 0 is nothing, so shares of it speak; an error has no such floor but the trivial forecast's.
-    intervals |= {"retention": quality.ratio(own, teachers) if score else gain, "gain_kept": gain}
+    # What has no zero of its own has the trivial forecast's.
+    whole = meanings_of(outcome)[first].zero_is_nothing
+    intervals |= {"retention": quality.ratio(own, teachers) if whole else gain, "gain_kept": gain}
     figures: dict[str, float] = {}
     for name, found in intervals.items():
         figures |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return figures | {
         "agreement": fidelity.agreement(outcome, teacher.probabilities, candidate.probabilities),
         "kl": fidelity.kl_divergence(teacher.probabilities, candidate.probabilities),
-        **calibration.figures(outcome, candidate.probabilities, values),
+        **calibration.figures(outcome, candidate.probabilities, truth),
     }
 
 
@@ -251,12 +251,15 @@ def _draw(outcome: Outcome, summary: dict[str, Any], candidates: dict[str, Candi
         bins = {model: calibration.reliability(found, labels) for model, found in shown.items()}
         return drawn | {
             "confusion": figures.confusion(np.array(summary["confusion"]), outcome.names),
-            "reliability": figures.reliability_diagram(bins),
+            "reliability": figures.reliability_diagram(bins, said="confidence", came="accuracy"),
         }
+    if isinstance(outcome, Rate):
+        bins = {model: calibration.rate_bins(found[:, 1], rows.truth) for model, found in shown.items()}
+        return drawn | {"reliability": figures.reliability_diagram(bins, said="rate said", came="rate that came true")}
     shares = {model: calibration.quantile_shares(outcome, found, rows.value) for model, found in shown.items()}
     median = outcome.quantile(shown["student_int8"], 0.5)
     return drawn | {
-        "forecasts": figures.forecasts(rows.value, median, logarithmic=outcome.scale == "log"),
+        "forecasts": figures.forecasts(rows.value, median, scale=SCALES[outcome.scale]),
         "reliability": figures.quantile_diagram(shares),
     }
 
@@ -266,4 +269,6 @@ def _write_predictions(path: Path, rows: Rows, schema: Schema, candidates: dict[
     outcome = schema.outcome
     answers = {model: outcome.decode(c.probabilities) for model, c in candidates.items()}
     labels = [outcome.names[int(i)] for i in rows.value] if isinstance(outcome, Classification) else rows.value
-    pq.write_table(pa.table({"row": rows.row, "text": rows.text, "label": labels, **answers}), path, compression="zstd")
+    told = {name: found for name, found in (("group", rows.group), ("weight", rows.weight)) if found is not None}
+    table = pa.table({"row": rows.row, "text": rows.text, "label": labels, **told, **answers})
+    pq.write_table(table, path, compression="zstd")

@@ -16,12 +16,14 @@ from potstill.data.dataset import REJECTED_FILE, REJECTED_SCHEMA, Schema, ShardW
 from potstill.data.digest import DatasetDigest, row_digest, shuffle_order
 from potstill.data.formats import FEATURE, Columns
 from potstill.data.read import SOURCE, Batch, columns_of, sources_of, stream_batches
-from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label
+from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
 from potstill.data.validate import (
     Reason,
     Survey,
     feature_values,
     judge,
+    label_value,
+    refuse_backwards,
     refuse_division,
     refuse_unusable,
     strip,
@@ -29,7 +31,7 @@ from potstill.data.validate import (
 )
 from potstill.errors import UserError
 from potstill.inputs import Features, learn_category
-from potstill.outcomes import Classification, Outcome, Value
+from potstill.outcomes import Classification, Outcome, Rate, Value
 from potstill.recipe import Data, Task
 
 REJECTED = 255  # in place of a split
@@ -54,15 +56,25 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     with store.writing(dataset) as draft:
         locations = {_role(name): location for name, location in sources_of(data).items()}
         found = survey(locations, columns, task, data.split.seed)
-        given, grouped = data.source is None, columns.group is not None
-        rows = judge(found, given, by_group=grouped, classes=not columns.number)
+        rows = judge(found, given=data.source is None, columns=columns)
         refuse_unusable(rows, columns, locations)
         split = divide(rows, data, columns)
-        outcome = outcome_for(task, rows, split)
+        outcome = outcome_for(task, columns, rows, split)
         features = features_for(data, columns, split)
-        digest = _write(draft, data, columns, rows, split, outcome, features)
         counts = {name: int(np.sum(split == which)) for which, name in enumerate(SPLITS)}
-        schema = Schema(task_name, outcome, columns.text, columns.label, features, counts, rows.counts(), digest)
+        schema = Schema(
+            task=task_name,
+            outcome=outcome,
+            text=columns.text,
+            label=columns.label,
+            features=features,
+            reference=tuple(task.reference),
+            group=columns.group,
+            weight=columns.weight,
+            rows=counts,
+            rejected=rows.counts(),
+            digest=_write(draft, data, task, columns, rows, split, outcome, features),
+        )
         write_schema(draft, schema)
     _report(rows, counts, outcome)
     return {
@@ -73,12 +85,23 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     }
 
 
-def outcome_for(task: Task, rows: Survey, split: Splits) -> Outcome:
+def outcome_for(task: Task, columns: Columns, rows: Survey, split: Splits) -> Outcome:
     """What the task's labels mean: its classes, or bins over the numbers of the training rows."""
     if task.kind == Classification.kind:
-        return Classification.from_labels(rows.names[i] for i in np.unique(rows.label[rows.kept]))
+        return Classification.from_labels((rows.names[i] for i in np.unique(rows.label[rows.kept])), task.decides)
+    if task.kind == Rate.kind:
+        return Rate(_prior(task, rows, split), task.bid, columns.group is not None, task.decides)
     numbers = np.array([rows.names[i] for i in rows.label[split == TRAIN]], dtype=np.float64)
-    return Value.from_values(numbers, task.bins, task.scale, task.smoothing)
+    return Value.from_values(numbers, task.bins, task.scale, task.smoothing, task.service_level, task.decides)
+
+
+def _prior(task: Task, rows: Survey, split: Splits) -> float:
+    """Share of yes among the tries of the training rows."""
+    counts = np.bincount(rows.label[split == TRAIN], minlength=len(rows.names))
+    pairs = [name.partition(" of ")[::2] for name in rows.names]
+    tries = counts * np.array([float(of or 1) if n else 0.0 for (_, of), n in zip(pairs, counts, strict=True)])
+    yes = [n * float(of or 1) * label_value(label, of, task) for (label, of), n in zip(pairs, counts, strict=True) if n]
+    return float(np.sum(yes) / tries.sum())
 
 
 def features_for(data: Data, columns: Columns, split: Splits) -> Features:
@@ -111,8 +134,10 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
     if data.source is not None or data.validation is None:
         pool = split == TRAIN
         test = data.split.test if data.source is not None else 0.0
-        if columns.group:
-            split[pool] = split_by_group(rows.group[pool], data.split.validation, test)
+        if columns.time:
+            split[pool] = split_by_time(rows.time[pool], data.split.validation, test)
+        elif columns.split or columns.group:
+            split[pool] = split_by_group(rows.apart[pool], data.split.validation, test)
         else:
             keys = [key.tobytes() for key in rows.key[pool]]
             order = shuffle_order(data.split.seed, keys)
@@ -121,17 +146,29 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
                 split[pool] = split_by_group(order, data.split.validation, test)
             else:
                 split[pool] = split_by_label(rows.label[pool], order, data.split.validation, test)
-    refuse_division(rows, split[rows.kept], columns, next(iter(sources_of(data).values())))
+    first = next(iter(sources_of(data).values()))
+    refuse_division(rows, split[rows.kept], columns, first)
+    if columns.time:
+        refuse_backwards(rows, split, columns, first)
     return split
 
 
 def _write(
-    draft: Path, data: Data, columns: Columns, rows: Survey, split: Splits, outcome: Outcome, features: Features
+    draft: Path,
+    data: Data,
+    task: Task,
+    columns: Columns,
+    rows: Survey,
+    split: Splits,
+    outcome: Outcome,
+    features: Features,
 ) -> str:
     """Last pass: write each row to its place; returns the dataset digest."""
     digest = DatasetDigest(SPLITS)
-    names = ("row", "text", "label", "group") if columns.group else ("row", "text", "label")
+    named = columns.sources()
+    names = ("row", "text", "label", *(name for name in ("split", "time", "group", "weight") if name in named))
     types = dict.fromkeys(names, pa.string()) | ({"label": pa.float64()} if columns.number else {})
+    types |= {"weight": pa.float64()} if columns.weight else {}
     fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
     kinds = {"number": pa.float64(), "date": pa.string(), "name": pa.string()}
     fields += [pa.field(FEATURE + name, kinds[kind]) for name, kind in columns.features.items()]
@@ -143,7 +180,7 @@ def _write(
             here = slice(start, start + batch.table.num_rows)
             start = here.stop
             for which, name in enumerate(SPLITS):
-                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields, columns)
+                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields, columns, task)
                 digest.add(name, table["row"].to_pylist())
                 shards[which].write(table)
             if not rows.kept[here].all():
@@ -168,11 +205,18 @@ def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
         raise UserError("data: the files changed while they were read; run again when they are at rest")
 
 
-def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns) -> pa.Table:
+def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, task: Task) -> pa.Table:
     """Rows as they are stored: ends stripped, numbers as numbers, missing features null, with their digests."""
     made: dict[str, list[Any]] = {field.name: strip(table, field.name) for field in fields}
-    rows = zip(made["text"], made["label"], feature_values(table, columns), strict=True)
-    made["row"] = [row_digest(*row) for row in rows]
+    weights = strip(table, "weight")
+    # A group or a weight tells two rows apart too: they are compared with others, and count otherwise.
+    known = zip(*(made[name] for name in ("group", "weight") if name in made), strict=True)
+    told = list(known) or [()] * table.num_rows
+    rows = zip(made["text"], made["label"], feature_values(table, columns), told, strict=True)
+    made["row"] = [row_digest(text, label, (*values, *others)) for text, label, values, others in rows]
+    if columns.number:
+        pairs = zip(made["label"], weights, strict=True)
+        made["label"] = [repr(label_value(label, weight, task)) for label, weight in pairs]
     for field in fields:
         if field.type == pa.float64():
             made[field.name] = [

@@ -1,0 +1,57 @@
+"""The forecast that a shop makes without a model: the measure of what a teacher gains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from potstill.data.dataset import Rows, Schema
+from potstill.inputs import number
+from potstill.outcomes import Floats, Rate, Value
+
+
+def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats:
+    """Probabilities `[test rows, outcomes]` of the plain forecast.
+
+    With reference columns their mean is the forecast: as it is for a value, with a spread as wide as its errors on
+    the validation rows; through a logistic curve for a rate. Without, it is the training rows' distribution, the same
+    for every row.
+    """
+    outcome = schema.outcome
+    if schema.reference and isinstance(outcome, Value):
+        seen = outcome.forward(reference(schema, validation))
+        spread = float(np.std(outcome.forward(validation.value) - seen))
+        wide = replace(outcome, smoothing=max(spread / outcome.width, outcome.smoothing))
+        return wide.targets(reference(schema, test)).astype(np.float64)
+    if schema.reference and isinstance(outcome, Rate):
+        curve = LogisticRegression(C=1e6, max_iter=1000)
+        yes, weights = tries(train)
+        curve.fit(np.tile(_logarithm(reference(schema, train)), (2, 1)), yes, weights)
+        found: Floats = curve.predict_proba(_logarithm(reference(schema, test)))
+        return found
+    share = np.average(outcome.targets(train.value), axis=0, weights=train.weight)
+    return np.tile(share.astype(np.float64), (len(test), 1))
+
+
+def reference(schema: Schema, rows: Rows) -> Floats:
+    """Mean of the reference columns `[rows]`; one that is missing is left out, and 0 where all are."""
+    return np.array([_mean(row, schema.reference) for row in rows.features])
+
+
+def tries(rows: Rows) -> tuple[Floats, Floats]:
+    """Rates as rows of yes, then as many of no: what was, and its weight, both `[2 · rows]`."""
+    weights = np.ones(len(rows)) if rows.weight is None else rows.weight / rows.weight.mean()
+    was = np.repeat([1.0, 0.0], len(rows))
+    return was, np.concatenate([weights * rows.value, weights * (1 - rows.value)])
+
+
+def _mean(row: Mapping[str, Any], names: Sequence[str]) -> float:
+    known = [value for name in names if not np.isnan(value := number(row.get(name), name))]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _logarithm(values: Floats) -> Floats:
+    found: Floats = (np.sign(values) * np.log1p(np.abs(values)))[:, None]
+    return found

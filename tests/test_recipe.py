@@ -143,3 +143,28 @@ def test_a_column_that_tells_the_outcome_is_refused_as_an_input(tmp_path: Path):
     assert "column 'age' is named twice" in refusal(
         tmp_path, GOOD, "data.features.numeric=[age]", "data.features.categorical=[age]"
     )
+
+
+RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("tasks.sentiment.of=shown",), "of belongs to kind: rate"),
+        (("tasks.sentiment.service_level=0.9",), "service_level belongs to kind: value"),
+        ((*RATE, "tasks.sentiment.of=shown", "tasks.sentiment.weight=cost"), "give either of or weight"),
+        ((*RATE, "distill.listwise=0.5"), "distill.listwise compares rows of a group: it needs data.group"),
+        (("data.group=user", "distill.margin=1"), "distill.margin compares rows of a group"),
+        (("data.split.by=shop", "data.split.time=week"), "either by a column's values"),
+    ],
+)
+def test_knobs_that_do_not_go_together_are_refused(tmp_path: Path, overrides: tuple[str, ...], message: str):
+    assert message in refusal(tmp_path, GOOD, *overrides)
+
+
+def test_a_rate_may_be_compared_within_groups(tmp_path: Path):
+    recipe = load(tmp_path, GOOD, *RATE, "data.group=user", "distill.margin=1", "tasks.sentiment.of=shown")
+    assert recipe.distill.compares_rows
+    assert not recipe.teacher.compares_rows
+    assert recipe.task.weighing == "shown"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from potstill.outcomes import HIGH, LOW, Classification, Floats, Outcome, Probabilities, Rate, Value
 
@@ -182,16 +181,16 @@ def macro_f1(weights: Floats, labels: Labels, guesses: Labels, outcomes: int) ->
         guesses: `[rows]`.
         outcomes: how many classes there are.
     """
-    rows = np.arange(len(labels))
 
-    def count(classes: Labels, which: Floats) -> Floats:
-        one_hot = csr_array((which, (rows, classes)), shape=(len(rows), outcomes))
-        total: Floats = (one_hot.T @ weights.T).T
+    def count(classes: Labels, counted: Floats) -> Floats:
+        order = np.argsort(classes, kind="stable")
+        starts = np.flatnonzero(np.diff(classes[order], prepend=-1))
+        total = np.zeros((len(counted), outcomes))
+        total[:, classes[order][starts]] = np.add.reduceat(counted[:, order], starts, axis=1)
         return total
 
-    ones = np.ones(len(rows))
-    labelled, guessed = count(labels, ones), count(guesses, ones)
-    right = count(labels, (labels == guesses).astype(np.float64))
+    labelled, guessed = count(labels, weights), count(guesses, weights)
+    right = count(labels, weights * (labels == guesses))
     f1 = np.divide(2 * right, labelled + guessed, out=np.zeros_like(right), where=labelled + guessed > 0)
     present = labelled > 0
     mean: Floats = (f1 * present).sum(axis=1) / present.sum(axis=1)

@@ -87,6 +87,17 @@ class Features(Section):
         return [*self.numeric, *self.dates, *self.categorical]
 
 
+class ItemWeeks(Section):
+    """Columns of single sales, from which what each item sold in each week is worked out."""
+
+    item: ColumnName = Field(description="Column that names the item; the new table calls it `item`.")
+    time: ColumnName = Field(description="Column with the moment of the sale.")
+    quantity: ColumnName = Field(description="Column with the units sold; returned goods (below zero) don't count.")
+    price: ColumnName = Field(description="Column with the price of a unit; the last one becomes `unit_price`.")
+    description: ColumnName = Field(description="Column with the item's name in words.")
+    lags: int = Field(8, ge=1, le=60, description="Weeks before that stand beside each week, as `lag_1` and so on.")
+
+
 class Data(Section):
     """Where the rows are. Paths are relative to the current folder; each may be a file, a folder or a glob."""
 
@@ -100,6 +111,7 @@ class Data(Section):
         None, description="Column whose rows are compared with each other: a user's candidates, a test's variants."
     )
     never: list[ColumnName] = Field([], description="Columns that tell the outcome: a recipe that uses one is refused.")
+    item_weeks: ItemWeeks | None = Field(None, description="Make items' weeks of single sales first; needs source.")
     split: Split = Split()
     shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
 
@@ -110,6 +122,8 @@ class Data(Section):
                 raise ValueError("give either source, or train and test, not both")
         elif self.train is None or self.test is None:
             raise ValueError("give source, or both train and test")
+        elif self.item_weeks is not None:
+            raise ValueError("item_weeks makes one table, to be divided by split: give source, not train and test")
         return self
 
     @model_validator(mode="after")

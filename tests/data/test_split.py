@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data.split import TEST, TRAIN, VALIDATION, split_by_group, split_by_label
+from potstill.data.split import TEST, TRAIN, VALIDATION, split_by_group, split_by_label, split_by_time
 
 SHARES = st.tuples(st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 CLASS_SIZES = st.lists(st.integers(2, 40), min_size=2, max_size=12)
@@ -131,3 +131,28 @@ def test_a_giant_group_trains():
     split = split_by_group(group, validation=0.1, test=0.1)
 
     assert [int(np.sum(split == which)) for which in (TRAIN, VALIDATION, TEST)] == [80, 10, 10]
+
+
+@given(st.lists(st.integers(0, 25), min_size=30, max_size=200), SHARES)
+def test_time_splits_put_the_past_before_the_future_and_tear_no_moment(moments, shares):
+    time = np.array(moments, dtype=float)
+
+    split = split_by_time(time, *shares)
+
+    for moment in set(moments):
+        assert len(set(split[time == moment])) == 1
+    for earlier, later in ((TRAIN, VALIDATION), (VALIDATION, TEST), (TRAIN, TEST)):
+        if (split == earlier).any() and (split == later).any():
+            assert time[split == earlier].max() < time[split == later].min()
+
+
+def test_time_splits_keep_their_shares_where_moments_are_many():
+    split = split_by_time(np.random.default_rng(0).permutation(1000).astype(float), validation=0.1, test=0.2)
+
+    assert [int(np.sum(split == which)) for which in (TRAIN, VALIDATION, TEST)] == [700, 100, 200]
+
+
+def test_without_a_test_share_the_last_rows_validate():
+    split = split_by_time(np.arange(10.0), validation=0.3, test=0)
+
+    assert split.tolist() == [TRAIN] * 7 + [VALIDATION] * 3

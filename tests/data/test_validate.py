@@ -5,7 +5,7 @@ import pytest
 
 from potstill.data.formats import Columns
 from potstill.data.split import TEST, TRAIN, VALIDATION
-from potstill.data.validate import Reason, judge, refuse_division, refuse_unusable, survey
+from potstill.data.validate import Reason, judge, refuse_backwards, refuse_division, refuse_unusable, survey
 from potstill.errors import UserError
 from potstill.recipe import Task
 
@@ -162,3 +162,84 @@ def test_a_class_that_groups_keep_from_training_is_named(tmp_path):
     message = division_refusal(tmp_path, GROUPED, ["x,a,s1", "y,b,s2", "z,a,s3"], [TRAIN, TEST, VALIDATION])
 
     assert "divided by 'shop', training has no row of 1 class: 'b'; choose another data.split.seed" in message
+
+
+RATE = Task(kind="rate", label="clicks", of="shown")
+COUNTED = Columns(("text",), "clicks", weight="shown", group="test", holds="share")
+
+
+def test_a_rate_counts_its_tries_and_more_yes_than_tries_is_set_aside(tmp_path):
+    rows = ["a,3,10,t1", "b,11,10,t1", "c,-1,10,t1", "d,1,0,t1", "e,1,,t1", "f,many,10,t1", "g,0,10,t1", "h,inf,10,t1"]
+    source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
+
+    found = survey({TRAIN: source}, COUNTED, RATE, seed=7)
+
+    assert reasons(found) == [
+        "kept",
+        "label above its tries",
+        "label below zero",
+        "weight not above zero",
+        "weight not above zero",
+        "label not a number",
+        "kept",
+        "label not finite",
+    ]
+
+
+def test_a_row_alone_in_its_group_has_nothing_to_be_compared_with(tmp_path):
+    rows = ["a,1,9,t1", "b,2,9,t1", "c,1,9,t2", "d,1,9,t3", "d,1,9,t3"]
+    source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
+
+    found = judge(survey({TRAIN: source}, COUNTED, RATE, seed=7), given=False, columns=COUNTED)
+
+    # t3 holds one text twice: without the second it is alone too.
+    assert reasons(found) == ["kept", "kept", "alone in its group", "alone in its group", "duplicate"]
+
+
+def test_one_text_in_two_groups_is_no_repeat(tmp_path):
+    rows = ["a,1,9,t1", "b,2,9,t1", "a,1,9,t2", "b,2,9,t2"]
+    source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
+
+    found = judge(survey({TRAIN: source}, COUNTED, RATE, seed=7), given=False, columns=COUNTED)
+
+    assert reasons(found) == ["kept"] * 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ("count", ["kept", "kept", "label below zero"]),
+        ("log", ["kept", "label not above zero", "label not above zero"]),
+        ("linear", ["kept", "kept", "kept"]),
+    ],
+)
+def test_each_scale_takes_the_numbers_that_it_can_hold(tmp_path, scale, expected):
+    source = csv(tmp_path / "rows.csv", ["a,4", "b,0", "c,-2"])
+    columns = Columns(("text",), "label", holds="number")
+
+    assert reasons(survey({TRAIN: source}, columns, Task(kind="value", scale=scale), seed=7)) == expected
+
+
+DATED = Columns(("text",), "label", time="week")
+
+
+def test_a_time_that_can_not_be_read_is_set_aside(tmp_path):
+    source = csv(tmp_path / "rows.csv", ["a,x,2026-01-05", "b,y,last week", "c,x,"], "text,label,week")
+
+    found = survey({TRAIN: source}, DATED, TASK, seed=7)
+
+    assert reasons(found) == ["kept", "time not a date", "time not a date"]
+
+
+def test_given_files_that_run_backwards_are_refused(tmp_path):
+    locations = {
+        TRAIN: csv(tmp_path / "train.csv", ["a,x,2026-01-05", "b,y,2026-01-19"], "text,label,week"),
+        VALIDATION: csv(tmp_path / "validation.csv", ["c,x,2026-01-20"], "text,label,week"),
+        TEST: csv(tmp_path / "test.csv", ["d,x,2026-01-12"], "text,label,week"),
+    }
+    rows = judge(survey(locations, DATED, TASK, seed=7), given=True, columns=DATED)
+
+    with pytest.raises(
+        UserError, match=r"'week' runs backwards: validation runs to 2026-01-20 .*, test begins at 2026"
+    ):
+        refuse_backwards(rows, rows.role, DATED, locations[TRAIN])

@@ -6,7 +6,7 @@ import pytest
 from potstill.data.dataset import Rows, Schema
 from potstill.evaluate.baseline import Baseline
 from potstill.inputs import Category, Features
-from potstill.outcomes import Classification, Outcome, Value
+from potstill.outcomes import Classification, Outcome, Rate, Value
 
 TWO = Classification(("a", "b"))
 
@@ -110,3 +110,14 @@ def test_boosted_trees_win_where_numbers_tell_and_words_do_not():
     halves = [rows(texts[h], labels[h], features[h]) for h in (slice(0, 300), slice(300, 400))]
     found = Baseline(*halves, schema).probabilities([{"text": "lamp", "lag": lag} for lag in (1.0, 5.0, 9.0)])
     assert found.argmax(axis=1).tolist() == [0, 1, 0]
+
+
+def test_a_rate_is_learnt_from_counts():
+    random = np.random.default_rng(0)
+    texts, labels = shop(300, 4)
+    tries = random.integers(50, 500, size=300).astype(float)
+    clicks = random.binomial(tries.astype(int), np.where(labels, 0.3, 0.05))
+    made = Rows([str(i) for i in range(300)], texts, clicks / tries, [{}] * 300, weight=tries)
+    schema = Schema("click", Rate(), ("text",), "clicks", Features(), (), None, "shown", {}, {}, "0")
+    rates = Baseline(made, made, schema).probabilities(["the kettle 7 is great", "the kettle 7 is poor"])[:, 1]
+    assert rates == pytest.approx([0.3, 0.05], abs=0.04)

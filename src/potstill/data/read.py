@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from potstill.data.formats import SUFFIXES, TEXT, Columns, Kind, read_tables
+from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import join_texts
 from potstill.outcomes import Classification, Rate, Value
@@ -145,4 +146,8 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
     """
     columns = columns_of(data, tasks)
     for location in sources_of(data).values():
-        next(read_tables(find_files(location)[0], columns), None)
+        first = find_files(location)[0]
+        if data.item_weeks:
+            check_sales(first, data.item_weeks)
+        else:
+            next(read_tables(first, columns), None)

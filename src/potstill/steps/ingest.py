@@ -1,5 +1,6 @@
 """Ingest: labelled rows in, a clean, divided dataset with a digest out."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +16,8 @@ from potstill import store
 from potstill.data.dataset import REJECTED_FILE, REJECTED_SCHEMA, Schema, ShardWriter, write_schema
 from potstill.data.digest import DatasetDigest, row_digest, shuffle_order
 from potstill.data.formats import FEATURE, Columns
-from potstill.data.read import SOURCE, Batch, columns_of, sources_of, stream_batches
+from potstill.data.item_weeks import item_weeks
+from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
 from potstill.data.validate import (
     Reason,
@@ -53,7 +55,8 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     """
     columns = columns_of(data, tasks)
     ((task_name, task),) = tasks.items()
-    with store.writing(dataset) as draft:
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch, store.writing(dataset) as draft:
+        data = _prepared(data, Path(scratch))
         locations = {_role(name): location for name, location in sources_of(data).items()}
         found = survey(locations, columns, task, data.split.seed)
         rows = judge(found, given=data.source is None, columns=columns)
@@ -83,6 +86,16 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         **{f"rows_{name}": float(count) for name, count in counts.items()},
         "outcomes": float(len(outcome)),
     }
+
+
+def _prepared(data: Data, scratch: Path) -> Data:
+    """The same, with a source that holds the rows to learn from, made first where the recipe says so."""
+    if data.item_weeks is None or data.source is None:
+        return data
+    table = item_weeks(find_files(data.source), data.item_weeks)
+    table.to_parquet(scratch / "item_weeks.parquet", index=False)
+    print(f"{len(table):,} weeks of {table['item'].nunique():,} items made of single sales")
+    return data.model_copy(update={"source": str(scratch / "item_weeks.parquet"), "item_weeks": None})
 
 
 def outcome_for(task: Task, columns: Columns, rows: Survey, split: Splits) -> Outcome:

@@ -1,0 +1,89 @@
+"""What each item sold in each week, against sales added up by hand."""
+
+import pandas as pd
+import pytest
+
+from potstill.data.item_weeks import check_sales, item_weeks
+from potstill.errors import UserError
+from potstill.recipe import ItemWeeks
+
+SETTINGS = ItemWeeks(item="sku", time="when", quantity="units", price="price", description="name", lags=2)
+HEADER = "sku,when,units,price,name"
+
+
+def csv(tmp_path, *rows):
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+# Mondays of 2026: 5, 12, 19, 26 January, 2 February.
+SALES = [
+    "A,2026-01-06 10:00,3,2.0,lamp",
+    "A,2026-01-11 23:59,1,2.5,red lamp",
+    "A,2026-01-13,5,3.0,red lamp",
+    "A,2026-01-13,-2,3.0,red lamp",
+    "A,2026-02-01,4,2.0,red lamp",
+    "B,2026-01-14,7,9.0,",
+    "B,2026-01-20,1,9.0,cup",
+    ",2026-01-20,1,9.0,cup",
+]
+
+
+def test_weeks_are_added_up_with_their_past_and_weeks_of_nothing_are_there(tmp_path):
+    found = item_weeks([csv(tmp_path, *SALES)], SETTINGS)
+
+    rows = found[["item", "week", "lag_1", "lag_2", "quantity", "unit_price", "description"]]
+    assert [(str(item), str(week)[:10], *rest) for item, week, *rest in rows.itertuples(index=False)] == [
+        # Sunday, 1 February, closes the last week, so it is whole.
+        ("A", "2026-01-19", 5, 4, 0, 3.0, "red lamp"),
+        ("A", "2026-01-26", 0, 5, 4, 3.0, "red lamp"),
+        ("B", "2026-01-26", 1, 7, 0, 9.0, "cup"),
+    ]
+    assert found["week_of_year"].tolist() == [4, 5, 5]
+
+
+def test_a_week_that_is_not_over_is_left_out(tmp_path):
+    found = item_weeks([csv(tmp_path, *SALES, "A,2026-02-03,50,2.0,red lamp")], SETTINGS)
+
+    assert found["week"].max() == pd.Timestamp("2026-01-26")
+
+
+def test_nothing_of_a_week_itself_is_known_before_it(tmp_path):
+    late = [*SALES, "A,2026-01-30,1,99.0,a very long new name of the red lamp"]
+
+    row = item_weeks([csv(tmp_path, *late)], SETTINGS).query("item == 'A' and week == '2026-01-26'").iloc[0]
+
+    assert (row["unit_price"], row["description"], row["quantity"]) == (3.0, "red lamp", 5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["A,soon,1,2,x"], "row 1: when: 'soon' can't be read"),
+        (["A,2026-01-06,1,2,x", "A,2026-01-06,few,2,x"], "row 2: units: 'few' can't be read"),
+        (["A,2026-01-06,-1,2,x"], "holds no sale"),
+    ],
+)
+def test_sales_that_can_not_be_read_are_refused(tmp_path, rows, message):
+    with pytest.raises(UserError, match=message):
+        item_weeks([csv(tmp_path, *rows)], SETTINGS)
+
+
+def test_a_missing_column_is_named_before_any_work(tmp_path):
+    path = csv(tmp_path, *SALES)
+    path.write_text(path.read_text().replace("units", "pieces"))
+
+    with pytest.raises(UserError, match=r"no column 'units' for data.item_weeks.quantity \(columns: sku, when, pieces"):
+        check_sales(path, SETTINGS)
+
+
+def test_one_form_of_file_is_as_good_as_another(tmp_path):
+    path = csv(tmp_path, *SALES)
+    pd.read_csv(path).assign(when=lambda t: pd.to_datetime(t["when"], format="mixed")).to_parquet(
+        tmp_path / "s.parquet"
+    )
+
+    made = item_weeks([tmp_path / "s.parquet"], SETTINGS)
+
+    pd.testing.assert_frame_equal(made, item_weeks([path], SETTINGS))

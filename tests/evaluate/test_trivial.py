@@ -1,0 +1,43 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from potstill.data.dataset import Rows, Schema
+from potstill.evaluate.trivial import reference, trivial
+from potstill.inputs import Features
+from potstill.outcomes import Classification, Outcome, Rate, Value
+
+
+def schema(outcome: Outcome, *columns: str) -> Schema:
+    return Schema("task", outcome, ("text",), "label", Features(columns), columns, None, None, {}, {}, "0")
+
+
+def rows(values: np.ndarray, features: list[dict[str, Any]] | None = None, weight: np.ndarray | None = None) -> Rows:
+    count = len(values)
+    return Rows([""] * count, [""] * count, values.astype(float), features or [{}] * count, weight)
+
+
+def test_without_reference_columns_it_is_the_training_rows_distribution():
+    train = rows(np.array([0, 0, 1]), weight=np.array([1.0, 1.0, 2.0]))
+    found = trivial(schema(Classification(("a", "b"))), train, train, rows(np.array([1, 1])))
+    assert found.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_the_forecast_of_a_value_is_the_mean_of_its_reference_columns():
+    demand = Value.from_values(np.arange(100.0), 64, "count", 0.3)
+    train = rows(np.array([3.0, 8.0, 20.0]), [{"lag_1": n, "lag_2": n + 2} for n in (2, 7, 19)])
+    test = rows(np.array([0.0, 0.0]), [{"lag_1": 10, "lag_2": 14}, {"lag_1": 0, "lag_2": None}])
+    found = trivial(schema(demand, "lag_1", "lag_2"), train, train, test)
+    assert reference(schema(demand, "lag_1", "lag_2"), test).tolist() == [12, 0]
+    assert demand.quantile(found, 0.5) == pytest.approx([12, 0], abs=1)
+
+
+def test_the_forecast_of_a_rate_rises_with_its_reference_and_is_right_on_the_whole():
+    random = np.random.default_rng(0)
+    sold = random.integers(0, 50, size=4000)
+    bought = (random.random(4000) < 0.02 + 0.01 * sold).astype(float)
+    train = rows(bought, [{"sold": int(n)} for n in sold])
+    found = trivial(schema(Rate(), "sold"), train, train, train)[:, 1]
+    assert found.mean() == pytest.approx(bought.mean(), abs=0.005)
+    assert np.corrcoef(found, sold)[0, 1] > 0.9

@@ -52,7 +52,8 @@ def test_a_week_that_is_not_over_is_left_out(tmp_path):
 def test_nothing_of_a_week_itself_is_known_before_it(tmp_path):
     late = [*SALES, "A,2026-01-30,1,99.0,a very long new name of the red lamp"]
 
-    row = item_weeks([csv(tmp_path, *late)], SETTINGS).query("item == 'A' and week == '2026-01-26'").iloc[0]
+    found = item_weeks([csv(tmp_path, *late)], SETTINGS)
+    (row,) = found[(found["item"] == "A") & (found["week"] == pd.Timestamp("2026-01-26"))].to_dict("records")
 
     assert (row["unit_price"], row["description"], row["quantity"]) == (3.0, "red lamp", 5)
 
@@ -80,9 +81,8 @@ def test_a_missing_column_is_named_before_any_work(tmp_path):
 
 def test_one_form_of_file_is_as_good_as_another(tmp_path):
     path = csv(tmp_path, *SALES)
-    pd.read_csv(path).assign(when=lambda t: pd.to_datetime(t["when"], format="mixed")).to_parquet(
-        tmp_path / "s.parquet"
-    )
+    table = pd.read_csv(path)
+    table.assign(when=pd.to_datetime(table["when"], format="mixed")).to_parquet(tmp_path / "s.parquet")
 
     made = item_weeks([tmp_path / "s.parquet"], SETTINGS)
 

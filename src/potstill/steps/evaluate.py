@@ -17,13 +17,13 @@ from potstill.edge import EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
 from potstill.evaluate.baseline import Baseline
-from potstill.evaluate.trivial import trivial
+from potstill.evaluate.trivial import reference, trivial
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.student import HISTORY
 from potstill.machine import describe, versions
-from potstill.metrics import Truth, meanings_of, metrics_of, primary
-from potstill.outcomes import Classification, Outcome, Probabilities, Rate, softmax
+from potstill.metrics import Meaning, Metric, Truth, meanings_of, metrics_of, primary
+from potstill.outcomes import Classification, Outcome, Probabilities, Rate, Value, softmax
 from potstill.recipe import Budget, Evaluate
 from potstill.store import writing
 
@@ -79,7 +79,7 @@ def evaluate(
         times = _latencies(candidates, _sample(_records(rows, schema), settings))
     outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(inputs, schema, rows)}
-    metrics = {model: metrics_of(outcome, rows.truth, found) for model, found in predicted.items()}
+    metrics = {model: _metrics(inputs, schema, rows, found) for model, found in predicted.items()}
     resampled = quality.resample(metrics, rows.truth, settings.resamples, settings.seed)
     models = {
         model: _figures(outcome, candidate, candidates["teacher"], resampled, model, rows.truth)
@@ -92,7 +92,7 @@ def evaluate(
         **names,
         "task": schema.task,
         "outcome": outcome.spec(),
-        "metrics": {name: asdict(meaning) for name, meaning in meanings_of(outcome).items()},
+        "metrics": {name: asdict(meaning) for name, meaning in ({**meanings_of(outcome), **_scaled(schema)}).items()},
         "trivial": {name: found.value for name, found in resampled[TRIVIAL].items()},
         "rows": schema.rows,
         "rejected": schema.rejected,
@@ -155,6 +155,21 @@ def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
     except TypeError as error:
         raise UserError(f"the champion is of another kind: {error}; give the new model a name of its own") from error
     return Candidate(adopted, candidate.answer, candidate.size_bytes)
+
+
+def _metrics(inputs: Inputs, schema: Schema, rows: Rows, probabilities: Probabilities) -> dict[str, Metric]:
+    """The family's metrics and, where there is a plain forecast of values, the error on its scale."""
+    found = metrics_of(schema.outcome, rows.truth, probabilities)
+    if not _scaled(schema):
+        return found
+    # Mean absolute scaled error (Hyndman & Koehler 2006), by the plain forecast's error on the training rows.
+    train = read_rows(inputs.dataset, "train", schema)
+    scale, error = float(np.mean(np.abs(train.value - reference(schema, train)))), found["mae"]
+    return found | {"mase": lambda counts: error(counts) / scale}
+
+
+def _scaled(schema: Schema) -> dict[str, Meaning]:
+    return {"mase": Meaning("MASE", False)} if schema.reference and isinstance(schema.outcome, Value) else {}
 
 
 def _trivial(inputs: Inputs, schema: Schema, rows: Rows) -> Probabilities:

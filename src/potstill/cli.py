@@ -154,6 +154,57 @@ def predict(model: str, root: Path) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.argument("stream", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option("--time", "time_column", default="time", show_default=True, help="Column with the moment, ISO 8601.")
+@click.option("--bad", default="negative", show_default=True, help="The class that counts as bad news.")
+@click.option("--topic", help="Column with the topic; without it the stream is one topic.")
+@click.option("--topic-model", help="Registered model that tells the topic of each text.")
+@click.option("--surge", default=3.0, show_default=True, help="By how much the odds of bad news rise in a surge.")
+@click.option("--baseline", default=200, show_default=True, help="First items of a topic, which tell its usual share.")
+@click.option("--false-alarm", default=5000, show_default=True, help="Items of a topic between false alarms.")
+@root_option
+def watch(
+    model: str,
+    stream: Path,
+    time_column: str,
+    bad: str,
+    topic: str | None,
+    topic_model: str | None,
+    surge: float,
+    baseline: int,
+    false_alarm: int,
+    root: Path,
+) -> None:
+    """Read a stream of texts with times and alert when the share of bad news in a topic surges.
+
+    STREAM is a JSONL or Parquet file, or - for JSONL on stdin, in the order of its times. Each alert is a line of JSON
+    on stdout; what was read is told on stderr at the end.
+
+    \b
+    Example:
+      tail -f news.jsonl | potstill watch finance-opinion --topic company
+    """
+    from contextlib import ExitStack
+
+    from potstill import registry
+    from potstill.edge import EdgeModel
+    from potstill.stream import Scorer, alerts
+    from potstill.watch import Design
+
+    if surge <= 1 or baseline < 20 or false_alarm < 100:
+        raise UserError("--surge must be above 1, --baseline at least 20 and --false-alarm at least 100")
+    _track(root)
+    with ExitStack() as stack:
+        opinion = EdgeModel(stack.enter_context(registry.fetched(model)))
+        topics = EdgeModel(stack.enter_context(registry.fetched(topic_model))) if topic_model else None
+        scorer = Scorer(opinion, bad, time_column, topic, topics)
+        for alert in alerts(stream, scorer, Design(baseline, surge, false_alarm)):
+            click.echo(json.dumps(alert, ensure_ascii=False))
+    click.echo(f"{scorer.items:,} items read, {len(scorer.seen):,} topics", err=True)
+
+
+@main.command()
 @click.argument("model", required=False)
 @root_option
 def models(model: str | None, root: Path) -> None:

@@ -1,0 +1,163 @@
+"""A stream of texts with times, scored by the edge model as it comes."""
+
+import datetime
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from potstill.edge import EdgeModel
+from potstill.errors import UserError
+from potstill.inputs import name_of, read_date
+from potstill.outcomes import Classification
+from potstill.watch import Alert, Design, Item, watch
+
+BATCH_ROWS = 64
+STDIN = Path("-")
+# An item's number within its stream, from 1, and its columns.
+Numbered = tuple[int, dict[str, Any]]
+
+
+class Scorer:
+    """Rows of a stream → items for the charts.
+
+    Args:
+        opinion: a classifier.
+        bad: the class that counts as bad news.
+        time: column with the moment.
+        topic: column with the topic; none: all is one topic, or the other model tells.
+        topics: a classifier of topics.
+
+    Attributes:
+        items: how many were scored.
+        seen: names of the topics that occurred.
+
+    Raises:
+        UserError: a model is no classifier, or has no such class.
+    """
+
+    def __init__(self, opinion: EdgeModel, bad: str, time: str, topic: str | None, topics: EdgeModel | None) -> None:
+        for model in (opinion, topics):
+            if model is not None and not isinstance(model.outcome, Classification):
+                raise UserError(f"watch needs a model of classes; {model.card['recipe']} answers with a value")
+        if bad not in opinion.outcome.names:
+            raise UserError(f"--bad {bad}: no such class; there are {', '.join(opinion.outcome.names)}")
+        if topic is not None and topics is not None:
+            raise UserError("give either --topic or --topic-model")
+        self._opinion, self._bad, self._time, self._topic, self._topics = opinion, bad, time, topic, topics
+        self._latest: datetime.datetime | None = None
+        self.items = 0
+        self.seen: set[str] = set()
+
+    def score(self, batch: list[Numbered]) -> list[Item]:
+        """Items of some rows, in their order.
+
+        Raises:
+            UserError: a row has no text, time or topic, or lies before the one above it; names the row.
+        """
+        times = [self._moment(number, row) for number, row in batch]
+        bad = [label == self._bad for label in _labels(self._opinion, batch)]
+        names = _labels(self._topics, batch) if self._topics else [self._name(*numbered) for numbered in batch]
+        self.items += len(batch)
+        self.seen.update(names)
+        return [Item(*item) for item in zip(times, names, bad, strict=True)]
+
+    def _moment(self, number: int, row: dict[str, Any]) -> datetime.datetime:
+        try:
+            found = read_date(row.get(self._time), self._time)
+        except ValueError as error:
+            raise UserError(f"item {number}: {error}") from error
+        if found is None:
+            raise UserError(f"item {number}: no {self._time!r}; name the column of the moment with --time")
+        found = found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+        if self._latest is not None and found < self._latest:
+            raise UserError(f"item {number}: {found} lies before the item above it ({self._latest}); sort by time")
+        self._latest = found
+        return found
+
+    def _name(self, number: int, row: dict[str, Any]) -> str:
+        if self._topic is None:
+            return "all"
+        name = name_of(row.get(self._topic))
+        if not name:
+            raise UserError(f"item {number}: no topic in {self._topic!r}")
+        return name
+
+
+def _labels(model: EdgeModel, batch: list[Numbered]) -> list[str]:
+    try:
+        return [str(answer["label"]) for answer in model.answer([row for _, row in batch])]
+    except ValueError:
+        for number, row in batch:
+            try:
+                model.answer([row])
+            except ValueError as error:
+                raise UserError(f"item {number}: {error}") from error
+        raise
+
+
+def alerts(stream: Path, scorer: Scorer, design: Design) -> Iterator[dict[str, Any]]:
+    """The alerts of a stream, each as JSON values, as soon as they are known.
+
+    Args:
+        stream: a JSONL or Parquet file, or `-` for JSONL on stdin.
+        scorer: see there.
+        design: of the charts.
+
+    Raises:
+        UserError: the stream, or one of its rows, can't be read.
+    """
+    items = (item for batch in _batches(stream) for item in scorer.score(batch))
+    for alert in watch(items, design):
+        yield _plain(alert)
+
+
+def _plain(alert: Alert) -> dict[str, Any]:
+    times = {name: value.isoformat() for name, value in (("time", alert.time), ("began", alert.began))}
+    return asdict(alert) | times
+
+
+def _batches(stream: Path) -> Iterator[list[Numbered]]:
+    try:
+        if stream.suffix.lower() == ".parquet":
+            yield from _parquet(stream)
+            return
+        with nullcontext(sys.stdin) if stream == STDIN else stream.open(encoding="utf-8") as lines:
+            yield from _json_lines(lines)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{stream}: can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _parquet(path: Path) -> Iterator[list[Numbered]]:
+    number = 0
+    with pq.ParquetFile(path) as file:
+        for table in file.iter_batches(BATCH_ROWS):
+            yield [(number + i, row) for i, row in enumerate(table.to_pylist(), start=1)]
+            number += table.num_rows
+
+
+def _json_lines(lines: TextIO) -> Iterator[list[Numbered]]:
+    # What follows a live stream must not wait until a batch is full.
+    size = BATCH_ROWS if lines.seekable() else 1
+    batch: list[Numbered] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"item {number}: not valid JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"item {number}: expected an object {{…}}, found a {type(row).__name__}")
+        batch.append((number, row))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -205,6 +205,7 @@ class Teacher(Training):
 
     encoder: str = Field(min_length=1, description="A hub name, a folder, or `package:NAME/path` in a Python package.")
     max_tokens: int = Field(64, ge=4, le=8192, description="Longer texts are cut; cost is linear in tokens.")
+    vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one text vector.")
 
 

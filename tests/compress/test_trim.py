@@ -12,17 +12,8 @@ from potstill.compress.trim import trim
 from potstill.errors import UserError
 from potstill.learn.model import load_encoder
 
-CHINESE = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
-CHINESE += [
-    ("很", -5.0),
-    ("好", -5.0),
-    ("用", -5.0),
-    ("很好", -3.0),
-    ("好用", -2.0),
-    ("质量", -2.0),
-    ("质", -6.0),
-    ("量", -6.0),
-]
+CHINESE = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), ("很", -5.0), ("好", -5.0)]
+CHINESE += [("用", -5.0), ("很好", -3.0), ("好用", -2.0), ("质量", -2.0), ("质", -6.0), ("量", -6.0)]
 
 
 @pytest.fixture

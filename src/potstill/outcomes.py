@@ -186,6 +186,7 @@ class Value:
             `linear` otherwise.
         smoothing: standard deviation of the target, in bins.
         service_level: share of cases in which the stock is to last; none: no stock is planned.
+        head: what the model says of a row: a whole `histogram`, or the centre of a `normal` distribution.
         decides: name of the metric that decides; none: the family's first.
     """
 
@@ -195,6 +196,7 @@ class Value:
     scale: str
     smoothing: float
     service_level: float | None = None
+    head: str = "histogram"
     decides: str | None = None
     kind = "value"
 
@@ -206,6 +208,7 @@ class Value:
         scale: str,
         smoothing: float,
         service_level: float | None = None,
+        head: str = "histogram",
         decides: str | None = None,
     ) -> "Value":
         """Bins over all but the outermost thousandths of the training values, with a margin.
@@ -219,7 +222,7 @@ class Value:
         else:
             width = max(float(high - low), 1e-6) / (bins - 2 * MARGIN_BINS)
             ends = float(low) - MARGIN_BINS * width, float(high) + MARGIN_BINS * width
-        return cls(*ends, bins, scale, smoothing, service_level, decides)
+        return cls(*ends, bins, scale, smoothing, service_level, head, decides)
 
     def __len__(self) -> int:
         return self.bins
@@ -268,8 +271,8 @@ class Value:
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
         ends = {"low": self.low, "high": self.high, "bins": self.bins}
-        knobs = {"smoothing": self.smoothing, "service_level": self.service_level, "decides": self.decides}
-        return {"kind": self.kind, **ends, "scale": self.scale, **knobs}
+        knobs = {"smoothing": self.smoothing, "service_level": self.service_level, "head": self.head}
+        return {"kind": self.kind, **ends, "scale": self.scale, **knobs, "decides": self.decides}
 
     def encode(self, labels: Sequence[Any]) -> Floats:
         """The labels `[rows]` as numbers. Raises ValueError on one that isn't."""

@@ -154,6 +154,9 @@ class Task(Section):
     scale: Literal["log", "count", "linear"] = Field(
         "log", description="Spread of a value's bins: log where values differ by factors, count from zero on."
     )
+    head: Literal["histogram", "normal"] = Field(
+        "histogram", description="What a model says of a value: a whole distribution, or its centre (regression)."
+    )
     bins: int = Field(64, ge=8, le=1024, description="Bins of a value's histogram.")
     smoothing: float = Field(
         0.75, gt=0, le=10, description="Spread of a value's target around the label, in bins (standard deviation)."
@@ -161,7 +164,10 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _has_no_knob_of_another_kind(self) -> Self:
-        owners = dict.fromkeys(("scale", "bins", "smoothing", "service_level"), "value") | {"of": "rate", "bid": "rate"}
+        owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level"), "value") | {
+            "of": "rate",
+            "bid": "rate",
+        }
         for name, owner in owners.items():
             # A pipeline's form sends defaults too.
             if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:

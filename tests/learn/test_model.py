@@ -1,17 +1,21 @@
 import json
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 from potstill.errors import UserError
 from potstill.inputs import Category, Features
+from potstill.learn import terms
 from potstill.learn.model import (
     FeatureTower,
     Head,
     Inputs,
+    NormalHead,
     TaskModel,
     load_encoder,
     load_model,
@@ -20,7 +24,7 @@ from potstill.learn.model import (
     predict_logits,
     save_model,
 )
-from potstill.outcomes import Classification
+from potstill.outcomes import Classification, Value
 
 HEAD = Head("sentiment", Classification(("negative", "positive")), "mean", 16)
 
@@ -105,3 +109,34 @@ def test_a_model_with_features_answers_the_same_after_loading(encoder: Path, tmp
     loaded, _ = load_model(tmp_path)
     assert loaded.head == model.head
     assert torch.equal(predict_logits(loaded, inputs, 0), predict_logits(model, inputs, 0))
+
+
+def test_a_normal_head_is_plain_regression_in_the_form_of_a_histogram():
+    outcome = Value(0.0, 10.0, 200, "linear", 0.75, head="normal")
+    head = NormalHead(3, outcome)
+    with torch.no_grad():
+        # Narrow, and far from the ends, so that no end cuts the distribution off.
+        head.log_spread.fill_(math.log(0.05))
+        head.centre.weight.uniform_(-0.2, 0.2)
+        head.centre.bias.zero_()
+    vectors, labels = torch.rand(5, 3), np.array([2.0, 3.5, 5.0, 6.0, 7.5])
+    logits = head(vectors)
+    # The scale from −1 to 1 stands for 0 to 10.
+    centres = 5 * (head.centre(vectors)[:, 0] + 1).detach().numpy()
+    assert outcome.mean(torch.softmax(logits, dim=1).detach().numpy()) == pytest.approx(centres, abs=1e-3)
+    losses = terms.cross_entropy(logits, torch.from_numpy(outcome.targets(labels))).detach().numpy()
+    squares = (labels - centres) ** 2 / (2 * (5 * 0.05) ** 2)
+    # Equal but for a constant, which the spread alone decides.
+    assert losses - losses[0] == pytest.approx(squares - squares[0], abs=0.02)
+
+
+def test_a_normal_head_survives_saving(tmp_path: Path, encoder: Path):
+    head = Head("price", Value(0.0, 10.0, 32, "linear", 0.75, head="normal"), "mean", 16)
+    base, tokenizer = load_encoder(str(encoder))
+    model = TaskModel(base, head).eval()
+    save_model(model, tokenizer, tmp_path)
+    inputs = Inputs(tokenizer(["the kettle is great", "awful"])["input_ids"])
+    found, loaded = predict_logits(model, inputs, 0), load_model(tmp_path)[0]
+    assert loaded.on_top["classifier"].centre.weight.shape == (1, 16)
+    assert torch.equal(predict_logits(loaded, inputs, 0), found)
+    assert found.shape == (2, 32)

@@ -5,6 +5,7 @@ On disk it is a Hugging Face folder (encoder and tokenizer, which plain transfor
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,14 @@ from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
 from potstill.inputs import Features
-from potstill.outcomes import Outcome, Rate, outcome_of
+from potstill.outcomes import Outcome, Rate, Value, outcome_of
 from potstill.store import resolve
 
 CATEGORY_WIDTH, TOWER_WIDTH, JOINED_WIDTH = 16, 128, 256
 # A number further out tells no more, and would drown the rest.
 MOST_DEVIATIONS = 5.0
+# Of a normal head, in halves of the whole scale; learning soon finds its own.
+FIRST_SPREAD = 0.25
 NO_FEATURES = Features()
 
 
@@ -110,6 +113,29 @@ def _signed_log(values: Tensor) -> Tensor:
     return torch.sign(values) * torch.log1p(values.abs())
 
 
+class NormalHead(nn.Module):
+    """A vector → logits `[batch, bins]` of a normal distribution: plain regression, in the form of the histogram.
+
+    One linear unit gives its centre; its spread is one learnt number for all rows. The cross-entropy with the label's
+    histogram is then the squared error on the outcome's scale, divided by twice the variance, but for what the spread
+    alone decides; and the divergence of two such models is that of their centres.
+    """
+
+    middles: Tensor
+
+    def __init__(self, width: int, outcome: Value) -> None:
+        super().__init__()
+        self.centre = nn.Linear(width, 1)
+        self.log_spread = nn.Parameter(torch.tensor(math.log(FIRST_SPREAD)))
+        # Places on a scale on which the bins reach from −1 to 1.
+        self.register_buffer("middles", (2 * torch.arange(len(outcome)) + 1) / len(outcome) - 1)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Logits `[batch, bins]` of vectors `[batch, width]`."""
+        distance: Tensor = (self.middles - self.centre(vector)) / self.log_spread.exp()
+        return -(distance**2) / 2
+
+
 class TaskModel(nn.Module):
     """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`.
 
@@ -128,13 +154,7 @@ class TaskModel(nn.Module):
             self.on_top["tower"] = FeatureTower(head.features)
             self.on_top["join"] = nn.Sequential(nn.Linear(width + TOWER_WIDTH, JOINED_WIDTH), nn.GELU())
             width = JOINED_WIDTH
-        self.on_top["classifier"] = nn.Linear(width, len(head.outcome))
-        nn.init.normal_(self.on_top["classifier"].weight, std=0.02)  # type: ignore[arg-type]
-        nn.init.zeros_(self.on_top["classifier"].bias)  # type: ignore[arg-type]
-        if isinstance(head.outcome, Rate):
-            # Where a yes is rare, the first steps would be lost on learning just that (Lin et al. 2017, section 3.3).
-            odds = torch.logit(torch.tensor(head.outcome.prior), eps=1e-6)
-            self.on_top["classifier"].bias.data.copy_(torch.stack([-odds / 2, odds / 2]))  # type: ignore[operator]
+        self.on_top["classifier"] = _last_layer(width, head.outcome)
 
     def forward(
         self,
@@ -155,6 +175,19 @@ class TaskModel(nn.Module):
         """Learn the scale of numbers from the training rows."""
         if self.head.features:
             self.on_top["tower"].fit(torch.from_numpy(inputs.features["numeric"]))  # type: ignore[operator]
+
+
+def _last_layer(width: int, outcome: Outcome) -> nn.Module:
+    if isinstance(outcome, Value) and outcome.head == "normal":
+        return NormalHead(width, outcome)
+    last = nn.Linear(width, len(outcome))
+    nn.init.normal_(last.weight, std=0.02)
+    nn.init.zeros_(last.bias)
+    if isinstance(outcome, Rate):
+        # Where a yes is rare, the first steps would be lost on learning just that (Lin et al. 2017, section 3.3).
+        odds = torch.logit(torch.tensor(outcome.prior), eps=1e-6)
+        last.bias.data.copy_(torch.stack([-odds / 2, odds / 2]))
+    return last
 
 
 def pool(tokens: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:

@@ -105,7 +105,8 @@ def outcome_for(task: Task, columns: Columns, rows: Survey, split: Splits) -> Ou
     if task.kind == Rate.kind:
         return Rate(_prior(task, rows, split), task.bid, columns.group is not None, task.decides)
     numbers = np.array([rows.names[i] for i in rows.label[split == TRAIN]], dtype=np.float64)
-    return Value.from_values(numbers, task.bins, task.scale, task.smoothing, task.service_level, task.decides)
+    knobs = (task.bins, task.scale, task.smoothing, task.service_level, task.head, task.decides)
+    return Value.from_values(numbers, *knobs)
 
 
 def _prior(task: Task, rows: Survey, split: Splits) -> float:

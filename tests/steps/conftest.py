@@ -1,7 +1,9 @@
 """One tiny run of the line, made once: each step's output is the next one's input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,16 +34,21 @@ class Line:
 @pytest.fixture(scope="session")
 def line(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file: Path) -> Line:
     """A dataset, teacher, signals, student, control and edge model of the tiny shop."""
-    settings = Teacher.model_validate({"encoder": str(encoder), "max_tokens": 16, **QUICK})
-    made = Line(tmp_path_factory.mktemp("line"), settings)
     data = Data(source=str(reviews_file), split=Split(by="product"))
-    ingest(data, {"sentiment": Task(label="sentiment")}, made.dataset)
+    return run_line(tmp_path_factory.mktemp("line"), encoder, data, Task(label="sentiment"))
+
+
+def run_line(root: Path, encoder: Path, data: Data, task: Task, **knobs: Mapping[str, Any]) -> Line:
+    """All steps from ingest to compress; `teacher` and `distill` may replace the quick settings."""
+    settings = Teacher.model_validate({"encoder": str(encoder), "max_tokens": 16, **QUICK, **knobs.get("teacher", {})})
+    made = Line(root, settings)
+    ingest(data, {"task": task}, made.dataset)
     digest = read_schema(made.dataset).digest
     teach(made.dataset, settings, made.teacher)
     extract(made.dataset, made.teacher, made.signals, dataset_digest=digest, teacher_digest="t", shard_rows=50)
-    form, knobs = Student(layers=2), Distill.model_validate(QUICK)
-    distill(made.dataset, made.teacher, made.signals, form, knobs, made.student)
-    control(made.dataset, settings, form, knobs, made.control)
+    form, learning = Student(layers=2), Distill.model_validate({**QUICK, **knobs.get("distill", {})})
+    distill(made.dataset, made.teacher, made.signals, form, learning, made.student)
+    control(made.dataset, settings, form, learning, made.control)
     origin = Origin("tiny", digest, "t", folder_digest(made.student))
     compress(made.dataset, made.student, Compress(), origin, made.edge)
     return made

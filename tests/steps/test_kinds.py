@@ -86,7 +86,7 @@ def test_variants_are_put_in_order_and_the_report_says_so(clicks: Line, tmp_path
 @pytest.fixture(scope="module")
 def demand(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
     random = np.random.default_rng(1)
-    usual = {thing: rate for thing, rate in zip(THINGS, (0.3, 2.0, 8.0, 25.0), strict=True)}
+    usual = dict(zip(THINGS, (0.3, 2.0, 8.0, 25.0), strict=True))
     rows = [
         {
             "text": f"the {thing}",

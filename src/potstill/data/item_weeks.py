@@ -16,8 +16,9 @@ COLUMNS = ("item", "description", "week", "unit_price", "week_of_year", "quantit
 def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> pd.DataFrame:
     """One row an item and week, from the item's first sale to the last week of all, sales of nothing included.
 
-    Returned goods (a quantity below zero), and rows without an item, a time or a quantity, are left out. The first
-    `lags` weeks of an item have no row, for they lack a past; the last week neither, unless it is whole (seven days).
+    Returned goods (a quantity below zero), what was given away or booked for no price, and rows without an item, a time
+    or a quantity, are left out. The first `lags` weeks of an item have no row, for they lack a past; the last week of
+    all neither, unless it is whole (seven days).
 
     Args:
         files: of the sales, Parquet or CSV.
@@ -32,7 +33,7 @@ def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> pd.DataFrame:
     """
     sales = pd.concat([_table(path, settings) for path in files], ignore_index=True)
     sales = sales.dropna(subset=["item", "time", "quantity"])
-    sales = sales[sales["quantity"] > 0]
+    sales = sales[(sales["quantity"] > 0) & ~(sales["price"] <= 0)]
     if sales.empty:
         raise UserError(f"{files[0]}: holds no sale: no row with an item, a time and a quantity above zero")
     sales["week"] = sales["time"].dt.to_period("W-SUN").dt.start_time

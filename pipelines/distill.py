@@ -122,7 +122,7 @@ def build(recipe: Recipe) -> BaseComponent:
                 **dataset, **taught, **signals, **training, temperature=temperature, alpha=alpha
             ).set_display_name("Distil the student")
             alone = control(
-                **dataset, **training, encoder=encoder, teacher=_only(teacher, "pooling", "max_tokens")
+                **dataset, **training, encoder=encoder, teacher=_only(teacher, "pooling", "max_tokens", "vocabulary")
             ).set_display_name("Train the control, without a teacher")
             student = {"student": small.outputs["student"], "student_digest": small.outputs["Output"]}
             file = compress(

@@ -29,7 +29,7 @@ def control(
         layers: How many of its layers the student keeps.
         epochs: Passes over the training rows, at most.
         learning_rate: Peak of the schedule.
-        teacher: Pooling and longest text, from the recipe's teacher section.
+        teacher: Pooling, longest text and vocabulary, from the recipe's teacher section.
         form: The other settings of the recipe's student section.
         settings: The other settings of the recipe's distill section.
         recipe_name: Name of the recipe.

@@ -45,7 +45,8 @@ class Scorer:
     def __init__(self, opinion: EdgeModel, bad: str, time: str, topic: str | None, topics: EdgeModel | None) -> None:
         for model in (opinion, topics):
             if model is not None and not isinstance(model.outcome, Classification):
-                raise UserError(f"watch needs a model of classes; {model.card['recipe']} answers with a value")
+                what = f"{model.card['recipe']} answers with a {model.outcome.kind}"
+                raise UserError(f"watch needs a model of classes; {what}")
         if bad not in opinion.outcome.names:
             raise UserError(f"--bad {bad}: no such class; there are {', '.join(opinion.outcome.names)}")
         if topic is not None and topics is not None:

@@ -3,7 +3,7 @@
 import pytest
 
 from potstill.data.formats import Columns
-from potstill.data.read import check_source, find_files, stream_batches
+from potstill.data.read import check_source, columns_of, find_files, stream_batches
 from potstill.errors import UserError
 from potstill.recipe import Data, Task
 
@@ -92,3 +92,21 @@ def test_check_source_looks_at_every_location_and_column(folder):
         with pytest.raises(UserError) as caught:
             check_source(data, tasks)
         assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "known"),
+    [
+        (Task(decides="auc"), "macro_f1, accuracy"),
+        (Task(kind="rate", decides="ndcg_at_10"), "log_loss, auc, calibration"),
+        (Task(kind="value", scale="count", decides="mae_log"), "wape, mae, rmsle, r2, pinball, coverage"),
+    ],
+)
+def test_a_metric_that_the_kind_has_not_is_refused_before_any_work(task, known):
+    with pytest.raises(UserError, match=f"no metric '{task.decides}' here; there are {known}"):
+        columns_of(Data(source="rows.csv"), {"task": task})
+
+
+def test_a_reference_that_is_no_numeric_feature_is_refused():
+    with pytest.raises(UserError, match="reference: 'sold' is not among"):
+        columns_of(Data(source="rows.csv"), {"task": Task(kind="rate", reference=["sold"])})

@@ -76,3 +76,9 @@ def test_the_exit_handler_runs_whatever_happened():
     assert root["close"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert root["close"]["dependentTasks"] == ["exit-handler-1"]
     assert "enableCache" not in root["close"]["cachingOptions"]
+
+
+def test_the_control_is_trimmed_like_the_teacher():
+    tasks = spec(COMPILED / "finance-opinion-zh.yaml")["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    told = tasks["control"]["inputs"]["parameters"]["teacher"]["runtimeValue"]["constant"]
+    assert told == {"max_tokens": 32.0, "pooling": "mean", "vocabulary": "trim"}

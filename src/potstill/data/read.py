@@ -12,7 +12,8 @@ from potstill.data.formats import SUFFIXES, TEXT, Columns, Kind, read_tables
 from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import join_texts
-from potstill.outcomes import Classification, Rate, Value
+from potstill.metrics import meanings_of
+from potstill.outcomes import Classification, Outcome, Rate, Value
 from potstill.recipe import Data, Task
 from potstill.store import resolve
 
@@ -48,6 +49,7 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     for name in task.reference:
         if name not in data.features.numeric:
             raise UserError(f"tasks: reference: {name!r} is not among data.features.numeric")
+    _refuse_unknown_metric(data, task)
     given = data.features
     kinds: list[tuple[Kind, list[str]]] = [
         ("number", given.numeric),
@@ -66,6 +68,17 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         holds=holds[task.kind],
         features=features,
     )
+
+
+def _refuse_unknown_metric(data: Data, task: Task) -> None:
+    kinds: dict[str, Outcome] = {
+        Classification.kind: Classification(()),
+        Rate.kind: Rate(bid=task.bid, grouped=data.group is not None),
+        Value.kind: Value(0, 1, task.bins, task.scale, task.smoothing, task.service_level),
+    }
+    known = meanings_of(kinds[task.kind])
+    if task.decides is not None and task.decides not in known:
+        raise UserError(f"tasks: decides: no metric {task.decides!r} here; there are {', '.join(known)}")
 
 
 def sources_of(data: Data) -> dict[str, str]:

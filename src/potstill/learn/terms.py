@@ -51,7 +51,7 @@ def listwise(scores: Tensor, values: Tensor, groups: Tensor) -> Tensor:
         as often as it has rows.
     """
     place, sizes = _places(groups)
-    total = torch.zeros(len(sizes)).index_add(0, place, values.float())
+    total = scores.new_zeros(len(sizes)).index_add(0, place, values.to(scores.dtype))
     target = values / total.clamp(min=torch.finfo(torch.float32).tiny)[place]
     return -target * _log_softmax(scores, place, len(sizes)) * sizes[place]
 
@@ -78,8 +78,8 @@ def margin(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
     """
     place, sizes = _places(groups)
     difference = student - teacher
-    mean = torch.zeros(len(sizes)).index_add(0, place, difference) / sizes
-    square = torch.zeros(len(sizes)).index_add(0, place, difference**2) / sizes
+    mean = difference.new_zeros(len(sizes)).index_add(0, place, difference) / sizes
+    square = difference.new_zeros(len(sizes)).index_add(0, place, difference**2) / sizes
     # The mean over j of (dᵢ − dⱼ)² is dᵢ² − 2 dᵢ · mean(d) + mean(d²).
     return difference**2 - 2 * difference * mean[place] + square[place]
 
@@ -92,7 +92,7 @@ def _places(groups: Tensor) -> tuple[Tensor, Tensor]:
 
 def _log_softmax(scores: Tensor, place: Tensor, groups: int) -> Tensor:
     """Logarithms of the softmax over each group `[batch]`."""
-    highest = torch.full((groups,), -torch.inf).scatter_reduce(0, place, scores.detach(), "amax")
+    highest = scores.new_full((groups,), -torch.inf).scatter_reduce(0, place, scores.detach(), "amax")
     shifted = scores - highest[place]
-    total = torch.zeros(groups).index_add(0, place, shifted.exp())
+    total = scores.new_zeros(groups).index_add(0, place, shifted.exp())
     return shifted - total.log()[place]

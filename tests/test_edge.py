@@ -1,5 +1,6 @@
 """The edge model answers as worked out by hand, and needs nothing but ONNX Runtime and tokenizers."""
 
+import json
 import math
 import subprocess
 import sys
@@ -83,3 +84,12 @@ def test_predicting_loads_no_torch_pandas_or_mlflow(folder: Path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_answer_brings_its_reply(tmp_path: Path):
+    folder = write_edge(tmp_path / "edge")
+    card = json.loads((folder / "card.json").read_text())
+    card["outcome"]["replies"] = {"negative": "We are sorry, $customer."}
+    (folder / "card.json").write_text(json.dumps(card))
+    sad, glad = EdgeModel(folder).answer([{"review": "bad kettle", "customer": "Ada"}, "good kettle"])
+    assert (sad["reply"], glad["reply"]) == ("We are sorry, Ada.", None)

@@ -163,3 +163,18 @@ def test_families_do_not_adopt_each_other():
         PRICE.adopt(Rate(), np.array([[0.5, 0.5]]))
     with pytest.raises(TypeError, match="value"):
         Rate().adopt(PRICE, np.full((1, 100), 0.01))
+
+
+def test_a_reply_is_filled_from_the_row_and_what_is_missing_stays_visible():
+    outcome = Classification.from_labels(
+        ["return", "other"], replies={"return": "Hello $name, send order $order back."}
+    )
+    assert outcome_of(json.loads(json.dumps(outcome.spec()))) == outcome
+    assert outcome.fields == ("label", "confidence", "probabilities", "reply")
+    assert outcome.reply("return", {"name": "Ada", "order": 7}) == "Hello Ada, send order 7 back."
+    assert outcome.reply("return", {"name": "$order"}) == "Hello $order, send order $order back."
+    assert outcome.reply("other", {}) is None
+
+
+def test_a_version_from_before_replies_is_still_read():
+    assert outcome_of({"kind": "classification", "names": ["b", "a"]}) == Classification(("b", "a"))

@@ -17,14 +17,14 @@ from tokenizers import Tokenizer
 
 if __package__:
     from potstill.inputs import Features, join_texts
-    from potstill.outcomes import outcome_of, softmax
+    from potstill.outcomes import Classification, outcome_of, softmax
 else:
     try:  # The two modules that travel with a registered version go first.
         from inputs import Features, join_texts  # type: ignore[import-not-found, no-redef]
-        from outcomes import outcome_of, softmax  # type: ignore[import-not-found, no-redef]
+        from outcomes import Classification, outcome_of, softmax  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
         from potstill.inputs import Features, join_texts
-        from potstill.outcomes import outcome_of, softmax
+        from potstill.outcomes import Classification, outcome_of, softmax
 
 # A text alone, or a row of a table: column → value.
 Row = str | Mapping[Any, Any]
@@ -88,8 +88,13 @@ class EdgeModel:
         return softmax(self.logits(rows, batch_size))
 
     def answer(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """For each row what its outcome says: a class with probabilities, or a forecast with its band."""
-        return self.outcome.answers(self.probabilities(rows))
+        """For each row what its outcome says: a class with probabilities and its reply, or a forecast with its band."""
+        answers = self.outcome.answers(self.probabilities(rows))
+        if isinstance(self.outcome, Classification) and self.outcome.replies:
+            for row, answer in zip(rows, answers, strict=True):
+                known = {self.text_columns[0]: row} if isinstance(row, str) else row
+                answer["reply"] = self.outcome.reply(answer["label"], known)
+        return answers
 
     def _text(self, row: Mapping[Any, Any]) -> str:
         """The text of a row; it may be blank, but one of its columns must be there."""

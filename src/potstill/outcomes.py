@@ -8,6 +8,7 @@ nothing but NumPy.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -37,24 +38,42 @@ class Classification:
     Attributes:
         names: of the classes.
         decides: name of the metric that decides; none: the family's first. Every family has it.
+        replies: class and template of the answer to it, with `$column` where a column of the row is to stand.
     """
 
     names: tuple[str, ...]
     decides: str | None = None
+    replies: tuple[tuple[str, str], ...] = ()
     kind = "classification"
-    fields = ("label", "confidence", "probabilities")
 
     @classmethod
-    def from_labels(cls, labels: Iterable[str], decides: str | None = None) -> "Classification":
+    def from_labels(
+        cls, labels: Iterable[str], decides: str | None = None, replies: Mapping[str, str] | None = None
+    ) -> "Classification":
         """Classes in alphabetical order, so that the order depends on nothing but the labels."""
-        return cls(tuple(sorted(set(labels))), decides)
+        return cls(tuple(sorted(set(labels))), decides, tuple(sorted((replies or {}).items())))
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Classification":
+        """Read what `spec` wrote, whose classes stay in their order."""
+        return cls(tuple(spec["names"]), spec.get("decides"), tuple(sorted(spec.get("replies", {}).items())))
+
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        return {"kind": self.kind, "names": list(self.names), "decides": self.decides}
+        return {"kind": self.kind, "names": list(self.names), "decides": self.decides, "replies": dict(self.replies)}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What an answer says."""
+        return ("label", "confidence", "probabilities", *(("reply",) if self.replies else ()))
+
+    def reply(self, label: str, row: Mapping[Any, Any]) -> str | None:
+        """The answer to a class, its `$column` places filled from the row; none where there is no template."""
+        template = dict(self.replies).get(label)
+        return None if template is None else Template(template).safe_substitute({**row, "label": label})
 
     def encode(self, labels: Sequence[str]) -> Floats:
         """Indices `[rows]` of the labels, as floats like every family's values. Raises KeyError on an unknown one."""
@@ -354,7 +373,7 @@ def outcome_of(spec: Mapping[str, Any]) -> Outcome:
     values = dict(spec)
     kind = values.pop("kind")
     if kind == Classification.kind:
-        return Classification(tuple(values["names"]), values.get("decides"))
+        return Classification.from_spec(values)
     return Rate(**values) if kind == Rate.kind else Value(**values)
 
 

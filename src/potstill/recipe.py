@@ -146,6 +146,7 @@ class Task(Section):
     reference: ColumnNames = Field(
         [], description="Numeric features whose mean is a shop's plain forecast, such as last weeks' sales."
     )
+    replies: dict[str, str] = Field({}, description="Class → template of the answer to it, with $column to be filled.")
     of: ColumnName | None = Field(None, description="Column with a rate's tries; the label then counts the yes.")
     bid: float | None = Field(None, gt=0, lt=1, description="What a try costs, in units of what a yes is worth.")
     service_level: float | None = Field(
@@ -164,10 +165,8 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _has_no_knob_of_another_kind(self) -> Self:
-        owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level"), "value") | {
-            "of": "rate",
-            "bid": "rate",
-        }
+        owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level"), "value")
+        owners |= {"of": "rate", "bid": "rate", "replies": "classification"}
         for name, owner in owners.items():
             # A pipeline's form sends defaults too.
             if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:

@@ -281,7 +281,7 @@ def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> st
 
 def _answer_columns(outcome: outcomes.Outcome) -> list[ColSpec]:
     """Columns of the answers."""
-    types = {"label": DataType.string, "probabilities": Map(DataType.double)}
+    types = {"label": DataType.string, "reply": DataType.string, "probabilities": Map(DataType.double)}
     return [ColSpec(types.get(name, DataType.double), name) for name in outcome.fields]
 
 

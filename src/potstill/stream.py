@@ -132,7 +132,8 @@ def _batches(stream: Path) -> Iterator[list[Numbered]]:
         with nullcontext(sys.stdin) if stream == STDIN else stream.open(encoding="utf-8") as lines:
             yield from _json_lines(lines)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{stream}: can't be read: {str(error).splitlines()[0]}") from error
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{stream}: can't be read: {why}") from error
 
 
 def _parquet(path: Path) -> Iterator[list[Numbered]]:

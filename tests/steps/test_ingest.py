@@ -251,3 +251,13 @@ def test_a_new_ingest_replaces_the_old_dataset_and_a_failed_one_leaves_it(tmp_pa
 
     ingest(Data(source=write(tmp_path / "rows.csv", some_rows(90))), TASKS, tmp_path / "dataset")
     assert sum(read_schema(tmp_path / "dataset").rows.values()) == 90
+
+
+def test_a_reply_to_a_class_that_no_row_has_is_refused(tmp_path):
+    source = write(tmp_path / "rows.csv", some_rows())
+    tasks = {"intent": Task(replies={"a": "Hello.", "aa": "Good-bye."})}
+
+    with pytest.raises(UserError, match=r"replies: no row has the label 'aa'; did you mean 'a'\?"):
+        ingest(Data(source=source), tasks, tmp_path / "dataset")
+
+    assert not (tmp_path / "dataset").exists()

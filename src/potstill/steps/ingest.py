@@ -1,8 +1,9 @@
 """Ingest: labelled rows in, a clean, divided dataset with a digest out."""
 
+import difflib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,21 @@ def _prepared(data: Data, scratch: Path) -> Data:
 def outcome_for(task: Task, columns: Columns, rows: Survey, split: Splits) -> Outcome:
     """What the task's labels mean: its classes, or bins over the numbers of the training rows."""
     if task.kind == Classification.kind:
-        return Classification.from_labels((rows.names[i] for i in np.unique(rows.label[rows.kept])), task.decides)
+        return _classes(task, [rows.names[i] for i in np.unique(rows.label[rows.kept])])
     if task.kind == Rate.kind:
         return Rate(_prior(task, rows, split), task.bid, columns.group is not None, task.decides)
     numbers = np.array([rows.names[i] for i in rows.label[split == TRAIN]], dtype=np.float64)
     knobs = (task.bins, task.scale, task.smoothing, task.service_level, task.head, task.decides)
     return Value.from_values(numbers, *knobs)
+
+
+def _classes(task: Task, names: Sequence[str]) -> Classification:
+    unknown = sorted(set(task.replies) - set(names))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"tasks: replies: no row has the label {unknown[0]!r}{hint}")
+    return Classification.from_labels(names, task.decides, task.replies)
 
 
 def _prior(task: Task, rows: Survey, split: Splits) -> float:

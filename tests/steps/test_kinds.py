@@ -10,6 +10,7 @@ import pytest
 
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
+from potstill.evaluate.report import write_report
 from potstill.recipe import Budget, Data, Evaluate, Features, Split, Task
 from potstill.steps.evaluate import Inputs, evaluate
 from tests.conftest import BAD, GOOD, THINGS
@@ -19,7 +20,8 @@ from tests.steps.conftest import Line, run_line
 def summary_of(line: Line, folder: Path) -> dict:
     inputs = Inputs(line.dataset, line.signals, line.teacher, line.control, line.student, line.edge, None)
     settings = Evaluate(resamples=100, latency_rows=10)
-    evaluate(inputs, Budget(), settings, {"recipe": "tiny", "model": "tiny"}, "none", folder)
+    digests = {f"{name}_digest": name for name in ("dataset", "teacher", "signals", "control", "student", "edge")}
+    evaluate(inputs, Budget(), settings, {"recipe": "tiny", "model": "tiny", **digests}, "none", folder)
     found: dict = json.loads((folder / "summary.json").read_text())
     return found
 
@@ -69,6 +71,17 @@ def test_no_test_is_torn_between_splits(clicks: Line):
     splits = [set(read_rows(clicks.dataset, split, schema).group or []) for split in ("train", "validation", "test")]
     assert all(splits)
     assert not splits[0] & splits[1] | splits[0] & splits[2] | splits[1] & splits[2]
+
+
+@pytest.mark.parametrize("kind", ["clicks", "demand"])
+def test_the_report_of_every_kind_tells_its_metrics(kind: str, tmp_path: Path, request: pytest.FixtureRequest):
+    found = summary_of(request.getfixturevalue(kind), tmp_path / "evaluation")
+    drawn = json.loads((tmp_path / "evaluation" / "figures.json").read_text())
+    write_report(tmp_path / "report.html", found | {"version": "1", "alias": "champion"}, drawn)
+    page = (tmp_path / "report.html").read_text()
+    assert all(meaning["title"] in page for meaning in found["metrics"].values())
+    assert ("equal forecasts count half" in page) == (kind == "clicks")
+    assert ("mean reorder point" in page) == (kind == "demand")
 
 
 def test_variants_are_put_in_order_and_the_report_says_so(clicks: Line, tmp_path: Path):

@@ -19,8 +19,9 @@ run: setup  ## do the main job: labelled reviews in, a registered int8 student o
 ui: setup  ## open MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/mlflow server --backend-store-uri sqlite:///$(ROOT)/mlflow.db --host 127.0.0.1 --port 5000
 
+# Threads that wait busily slow each other down many times where the cores are shared.
 test: setup  ## run the tests that need no container
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(BIN)/python -m pytest
 
 lint: setup  ## check format, style and types
 	$(BIN)/ruff format --check --no-cache .

@@ -17,11 +17,15 @@ from tests.conftest import BAD, GOOD, THINGS
 from tests.steps.conftest import Line, run_line
 
 
-def summary_of(line: Line, folder: Path) -> dict:
+def evaluated(line: Line, folder: Path) -> Path:
     inputs = Inputs(line.dataset, line.signals, line.teacher, line.control, line.student, line.edge, None)
     settings = Evaluate(resamples=100, latency_rows=10)
     digests = {f"{name}_digest": name for name in ("dataset", "teacher", "signals", "control", "student", "edge")}
     evaluate(inputs, Budget(), settings, {"recipe": "tiny", "model": "tiny", **digests}, "none", folder)
+    return folder
+
+
+def summary_in(folder: Path) -> dict:
     found: dict = json.loads((folder / "summary.json").read_text())
     return found
 
@@ -53,6 +57,11 @@ def clicks(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
     return run_line(root, encoder, data, task, **knobs)
 
 
+@pytest.fixture(scope="module")
+def clicks_evaluation(clicks: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return evaluated(clicks, tmp_path_factory.mktemp("evaluation") / "evaluation")
+
+
 def test_a_rate_is_learnt_from_counts_within_tests(clicks: Line):
     schema = read_schema(clicks.dataset)
     rows = read_rows(clicks.dataset, "test", schema)
@@ -75,8 +84,8 @@ def test_no_test_is_torn_between_splits(clicks: Line):
 
 @pytest.mark.parametrize("kind", ["clicks", "demand"])
 def test_the_report_of_every_kind_tells_its_metrics(kind: str, tmp_path: Path, request: pytest.FixtureRequest):
-    found = summary_of(request.getfixturevalue(kind), tmp_path / "evaluation")
-    drawn = json.loads((tmp_path / "evaluation" / "figures.json").read_text())
+    folder = request.getfixturevalue(f"{kind}_evaluation")
+    found, drawn = summary_in(folder), json.loads((folder / "figures.json").read_text())
     write_report(tmp_path / "report.html", found | {"version": "1", "alias": "champion"}, drawn)
     page = (tmp_path / "report.html").read_text()
     assert all(meaning["title"] in page for meaning in found["metrics"].values())
@@ -84,15 +93,15 @@ def test_the_report_of_every_kind_tells_its_metrics(kind: str, tmp_path: Path, r
     assert ("mean reorder point" in page) == (kind == "demand")
 
 
-def test_variants_are_put_in_order_and_the_report_says_so(clicks: Line, tmp_path: Path):
-    found = summary_of(clicks, tmp_path / "evaluation")
+def test_variants_are_put_in_order(clicks_evaluation: Path):
+    found = summary_in(clicks_evaluation)
     assert next(iter(found["metrics"])) == "pair_order"
     assert found["models"]["student"]["pair_order"] > 0.9
     assert found["trivial"]["pair_order"] == 0.5
     assert found["models"]["student"]["calibration"] == pytest.approx(1, abs=0.3)
     assert found["models"]["student"]["value_at_bid"] > found["trivial"]["value_at_bid"]
     assert found["confusion"] is None
-    table = pq.read_table(tmp_path / "evaluation" / "predictions.parquet")
+    table = pq.read_table(clicks_evaluation / "predictions.parquet")
     assert {"group", "weight", "student_int8"} <= set(table.column_names)
 
 
@@ -123,6 +132,11 @@ def demand(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
     return run_line(root, encoder, data, task, distill={"temperature": 1.0})
 
 
+@pytest.fixture(scope="module")
+def demand_evaluation(demand: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return evaluated(demand, tmp_path_factory.mktemp("evaluation") / "evaluation")
+
+
 def test_demand_is_divided_by_time(demand: Line):
     weeks = [
         {row["week"] for row in read_rows(demand.dataset, split, read_schema(demand.dataset)).features}
@@ -133,8 +147,10 @@ def test_demand_is_divided_by_time(demand: Line):
     assert [len(found) for found in weeks] == [15, 3, 6]
 
 
-def test_the_stock_lasts_about_as_often_as_asked_and_the_plain_forecast_is_beaten(demand: Line, tmp_path: Path):
-    found = summary_of(demand, tmp_path / "evaluation")
+def test_the_stock_lasts_as_often_as_asked_and_the_plain_forecast_is_beaten(
+    demand: Line, demand_evaluation: Path
+):
+    found = summary_in(demand_evaluation)
     assert next(iter(found["metrics"])) == "wape"
     student = found["models"]["student"]
     assert student["wape"] < found["trivial"]["wape"]

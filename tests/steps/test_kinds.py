@@ -147,9 +147,7 @@ def test_demand_is_divided_by_time(demand: Line):
     assert [len(found) for found in weeks] == [15, 3, 6]
 
 
-def test_the_stock_lasts_as_often_as_asked_and_the_plain_forecast_is_beaten(
-    demand: Line, demand_evaluation: Path
-):
+def test_the_stock_lasts_as_often_as_asked_and_the_plain_forecast_is_beaten(demand: Line, demand_evaluation: Path):
     found = summary_in(demand_evaluation)
     assert next(iter(found["metrics"])) == "wape"
     student = found["models"]["student"]

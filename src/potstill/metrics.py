@@ -24,12 +24,21 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Meaning:
-    """How a metric is written, which way is up, and whether 0 is nothing, so that shares of it speak."""
+    """How a metric is written, which way is up, and what it is good for.
+
+    Attributes:
+        title: as people read it.
+        higher_is_better: which way is up.
+        form: of a figure.
+        zero_is_nothing: whether shares of it speak.
+        may_decide: whether more (or less) is always better; not so where a figure is to hit a mark.
+    """
 
     title: str
     higher_is_better: bool
     form: str = "{:.3f}"
     zero_is_nothing: bool = False
+    may_decide: bool = True
 
 
 # The first of a family is the one that decides, unless the recipe says otherwise.
@@ -41,7 +50,7 @@ MEANINGS: Mapping[str, Mapping[str, Meaning]] = {
     Rate.kind: {
         "log_loss": Meaning("log loss", False, "{:.4f}"),
         "auc": Meaning("AUC", True),
-        "calibration": Meaning("predicted / actual", True),
+        "calibration": Meaning("predicted / actual", True, may_decide=False),
     },
     Value.kind: {
         "mae_log": Meaning("MAE of log", False),
@@ -51,13 +60,13 @@ MEANINGS: Mapping[str, Mapping[str, Meaning]] = {
         "rmsle": Meaning("RMSLE", False),
         "r2": Meaning("R²", True),
         "pinball": Meaning("pinball", False, "{:,.4g}"),
-        "coverage": Meaning("in 80 % band", True, "{:.1%}"),
+        "coverage": Meaning("in 80 % band", True, "{:.1%}", may_decide=False),
     },
 }
 OF_A_BID = {"value_at_bid": Meaning("value at bid", True, "{:.3g}")}
 OF_SERVICE = {
-    "service": Meaning("service level", True, "{:.1%}"),
-    "stock": Meaning("mean stock", False, "{:,.4g}"),
+    "service": Meaning("service level", True, "{:.1%}", may_decide=False),
+    "stock": Meaning("mean stock", False, "{:,.4g}", may_decide=False),
 }
 OF_GROUPS = {
     "pair_order": Meaning("pairs in order", True, "{:.1%}"),

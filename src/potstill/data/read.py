@@ -76,9 +76,9 @@ def _refuse_unknown_metric(data: Data, task: Task) -> None:
         Rate.kind: Rate(bid=task.bid, grouped=data.group is not None),
         Value.kind: Value(0, 1, task.bins, task.scale, task.smoothing, task.service_level),
     }
-    known = meanings_of(kinds[task.kind])
+    known = [name for name, meaning in meanings_of(kinds[task.kind]).items() if meaning.may_decide]
     if task.decides is not None and task.decides not in known:
-        raise UserError(f"tasks: decides: no metric {task.decides!r} here; there are {', '.join(known)}")
+        raise UserError(f"tasks: decides: {task.decides!r} can't decide here; one of these can: {', '.join(known)}")
 
 
 def sources_of(data: Data) -> dict[str, str]:

@@ -99,7 +99,7 @@ def judge(measured: Measured, budget: Budget, champion: str) -> Verdict:
         _at_most("latency", measured.latency_p95_ms, budget.latency_p95_ms, "answers within {:.2f} ms (p95)"),
         _at_most("size", measured.size_mb, budget.size_mb, "weighs {:.1f} MB"),
         _not_worse("control", measured.over_control, metric, "control (no teacher)"),
-        _not_worse("baseline", measured.over_baseline, metric, "baseline (TF-IDF)"),
+        _not_worse("baseline", measured.over_baseline, metric, "baseline (no encoder)"),
     )
     reasons = tuple(clause.words for clause in clauses if not clause.passed)
     over = measured.over_champion

@@ -79,10 +79,11 @@ def evaluate(
         times = _latencies(candidates, _sample(_records(rows, schema), settings))
     outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(inputs, schema, rows)}
-    metrics = {model: _metrics(inputs, schema, rows, found) for model, found in predicted.items()}
-    resampled = quality.resample(metrics, rows.truth, settings.resamples, settings.seed)
+    truth, plain_error = rows.truth, _plain_error(inputs, schema)
+    metrics = {model: _metrics(outcome, truth, found, plain_error) for model, found in predicted.items()}
+    resampled = quality.resample(metrics, truth, settings.resamples, settings.seed)
     models = {
-        model: _figures(outcome, candidate, candidates["teacher"], resampled, model, rows.truth)
+        model: _figures(outcome, candidate, candidates["teacher"], resampled, model, truth)
         | {"latency_p50_ms": times[model].p50_ms, "latency_p95_ms": times[model].p95_ms}
         | {"size_bytes": candidate.size_bytes}
         for model, candidate in candidates.items()
@@ -92,7 +93,7 @@ def evaluate(
         **names,
         "task": schema.task,
         "outcome": outcome.spec(),
-        "metrics": {name: asdict(meaning) for name, meaning in ({**meanings_of(outcome), **_scaled(schema)}).items()},
+        "metrics": {name: asdict(meaning) for name, meaning in _meanings(outcome, plain_error).items()},
         "trivial": {name: found.value for name, found in resampled[TRIVIAL].items()},
         "rows": schema.rows,
         "rejected": schema.rejected,
@@ -157,19 +158,27 @@ def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
     return Candidate(adopted, candidate.answer, candidate.size_bytes)
 
 
-def _metrics(inputs: Inputs, schema: Schema, rows: Rows, probabilities: Probabilities) -> dict[str, Metric]:
-    """The family's metrics and, where there is a plain forecast of values, the error on its scale."""
-    found = metrics_of(schema.outcome, rows.truth, probabilities)
-    if not _scaled(schema):
-        return found
-    # Mean absolute scaled error (Hyndman & Koehler 2006), by the plain forecast's error on the training rows.
+def _plain_error(inputs: Inputs, schema: Schema) -> float | None:
+    """Mean absolute error of a plain forecast of values on the training rows; none where there is no such forecast."""
+    if not schema.reference or not isinstance(schema.outcome, Value):
+        return None
     train = read_rows(inputs.dataset, "train", schema)
-    scale, error = float(np.mean(np.abs(train.value - reference(schema, train)))), found["mae"]
-    return found | {"mase": lambda counts: error(counts) / scale}
+    return float(np.mean(np.abs(train.value - reference(schema, train))))
 
 
-def _scaled(schema: Schema) -> dict[str, Meaning]:
-    return {"mase": Meaning("MASE", False)} if schema.reference and isinstance(schema.outcome, Value) else {}
+def _metrics(
+    outcome: Outcome, truth: Truth, probabilities: Probabilities, plain_error: float | None
+) -> dict[str, Metric]:
+    """The family's metrics and the mean absolute scaled error (Hyndman & Koehler 2006)."""
+    found = metrics_of(outcome, truth, probabilities)
+    if plain_error is None:
+        return found
+    error = found["mae"]
+    return found | {"mase": lambda counts: error(counts) / plain_error}
+
+
+def _meanings(outcome: Outcome, plain_error: float | None) -> dict[str, Meaning]:
+    return {**meanings_of(outcome), **({} if plain_error is None else {"mase": Meaning("MASE", False)})}
 
 
 def _trivial(inputs: Inputs, schema: Schema, rows: Rows) -> Probabilities:

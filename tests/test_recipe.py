@@ -167,4 +167,4 @@ def test_a_rate_may_be_compared_within_groups(tmp_path: Path):
     recipe = load(tmp_path, GOOD, *RATE, "data.group=user", "distill.margin=1", "tasks.sentiment.of=shown")
     assert recipe.distill.compares_rows
     assert not recipe.teacher.compares_rows
-    assert recipe.task.weighing == "shown"
+    assert recipe.tasks["sentiment"].weighing == "shown"

@@ -352,3 +352,20 @@ def test_a_user_without_a_name_is_recorded_by_number(bench: Bench, monkeypatch: 
     monkeypatch.setattr(getpass, "getuser", nameless)
     bench.bare(1)
     assert registry.promote(MODEL, "1", "in a container").who.startswith("uid ")
+
+
+def test_of_several_tasks_each_answer_is_an_object_of_its_own(bench: Bench):
+    import pandas as pd
+
+    edge = write_edge(bench.folder / "several")
+    card = json.loads((edge / "card.json").read_text())
+    several = [
+        [task, {"kind": "classification", "names": [name]}] for task, name in (("tone", "any"), ("topic", "all"))
+    ]
+    (edge / "card.json").write_text(json.dumps(card | {"outcome": {"kind": "together", "tasks": several}}))
+    version = bench.register(edge, "challenger").version
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}")
+    assert [entry["type"] for entry in model.metadata.signature.outputs.to_dict()] == ["object", "object"]
+    (row,) = model.predict(pd.DataFrame({"review": ["good"]})).to_dict("records")
+    assert row["tone"] == {"label": "any", "confidence": 1.0, "probabilities": {"any": 1.0}}
+    assert row["topic"]["label"] == "all"

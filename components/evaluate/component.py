@@ -96,8 +96,10 @@ def evaluate(
         for name, value in found.items():
             metrics.log_metric(name, value)
         summary = json.loads((Path(evaluation.path) / "summary.json").read_text(encoding="utf-8"))
-        if summary["confusion"]:
-            confusion.log_confusion_matrix(summary["outcome"]["names"], summary["confusion"])
+        # The UI draws one matrix an artifact; the report has those of all tasks.
+        if len(summary["confusion"]) == 1:
+            (matrix,) = summary["confusion"].values()
+            confusion.log_confusion_matrix(matrix["names"], matrix["counts"])
         # A local cache takes an artifact without a file for one that was lost.
         Path(metrics.path).write_text(json.dumps(found), encoding="utf-8")
         Path(confusion.path).write_text(json.dumps(summary["confusion"]), encoding="utf-8")

@@ -17,14 +17,14 @@ from tokenizers import Tokenizer
 
 if __package__:
     from potstill.inputs import Features, join_texts
-    from potstill.outcomes import Classification, outcome_of, softmax
+    from potstill.outcomes import Classification, outcome_of, parts_of, probabilities_of
 else:
     try:  # The two modules that travel with a registered version go first.
         from inputs import Features, join_texts  # type: ignore[import-not-found, no-redef]
-        from outcomes import Classification, outcome_of, softmax  # type: ignore[import-not-found, no-redef]
+        from outcomes import Classification, outcome_of, parts_of, probabilities_of  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
         from potstill.inputs import Features, join_texts
-        from potstill.outcomes import Classification, outcome_of, softmax
+        from potstill.outcomes import Classification, outcome_of, parts_of, probabilities_of
 
 # A text alone, or a row of a table: column → value.
 Row = str | Mapping[Any, Any]
@@ -85,15 +85,20 @@ class EdgeModel:
 
     def probabilities(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float64]:
         """Probabilities `[rows, outcomes]`, in the order given."""
-        return softmax(self.logits(rows, batch_size))
+        return probabilities_of(self.outcome, self.logits(rows, batch_size))
 
     def answer(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """For each row what its outcome says: a class with probabilities and its reply, or a forecast with its band."""
+        """For each row what its outcome says: a class with probabilities and its reply, or a forecast with its band.
+
+        Of several tasks it is one such answer each, by the task's name.
+        """
         answers = self.outcome.answers(self.probabilities(rows))
-        if isinstance(self.outcome, Classification) and self.outcome.replies:
-            for row, answer in zip(rows, answers, strict=True):
-                known = {self.text_columns[0]: row} if isinstance(row, str) else row
-                answer["reply"] = self.outcome.reply(answer["label"], known)
+        for part in parts_of(self.outcome):
+            if isinstance(part.outcome, Classification) and part.outcome.replies:
+                for row, answer in zip(rows, answers, strict=True):
+                    known = {self.text_columns[0]: row} if isinstance(row, str) else row
+                    own = answer[part.task] if part.task else answer
+                    own["reply"] = part.outcome.reply(own["label"], known)
         return answers
 
     def _text(self, row: Mapping[Any, Any]) -> str:

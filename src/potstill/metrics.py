@@ -5,12 +5,24 @@ on all rows, the counts of a resample for its bootstrap, so both come from the s
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from potstill.outcomes import HIGH, LOW, Classification, Floats, Outcome, Probabilities, Rate, Value
+from potstill.outcomes import (
+    HIGH,
+    LOW,
+    Classification,
+    Floats,
+    Outcome,
+    Part,
+    Probabilities,
+    Rate,
+    Single,
+    Together,
+    Value,
+)
 
 Labels = npt.NDArray[np.int64]
 Metric = Callable[[Floats], Floats]
@@ -74,7 +86,8 @@ OF_GROUPS = {
     "mrr": Meaning("MRR", True),
     "recall_at_10": Meaning("recall@10", True),
 }
-
+# Over several tasks: the mean of what is best at 1 for each.
+SKILL, OF_TASKS = "skill", Meaning("mean skill", True, zero_is_nothing=True)
 # What a scale of values has no use for: factors where zero occurs, shares of the whole where signs do.
 UNFIT: Mapping[str, tuple[str, ...]] = {
     "log": ("wape",),
@@ -88,7 +101,7 @@ class Truth:
     """What predictions are held against.
 
     Attributes:
-        values: labels as numbers `[rows]`.
+        values: labels as numbers `[rows]`, of several tasks `[rows, tasks]`, NaN where a row has none.
         weights: of the rows `[rows]`; none: all alike.
         groups: number of the group of each row `[rows]`, from 0 without gaps; none: rows aren't compared.
     """
@@ -105,9 +118,26 @@ class Truth:
         weights = None if self.weights is None else self.weights[rows]
         return Truth(self.values[rows], weights, None if self.groups is None else self.groups[rows])
 
+    def of(self, part: Part) -> tuple[Labels, "Truth"]:
+        """The rows that have a label for a task, by their numbers, and the same of these."""
+        told = np.flatnonzero(np.isfinite(part.values(self.values)))
+        chosen = self.at(told.tolist())
+        return told, Truth(part.values(chosen.values), chosen.weights, chosen.groups)
+
 
 def meanings_of(outcome: Outcome) -> Mapping[str, Meaning]:
-    """The family's metrics; the first is the one that decides."""
+    """The family's metrics; the first is the one that decides. Those of several tasks bear the task's name."""
+    if not isinstance(outcome, Together):
+        return _meanings_of(outcome)
+    each = {
+        part.named(name): replace(meaning, title=f"{part.task} {meaning.title}")
+        for part in outcome.parts
+        for name, meaning in _meanings_of(part.outcome).items()
+    }
+    return {SKILL: OF_TASKS} | each
+
+
+def _meanings_of(outcome: Single) -> Mapping[str, Meaning]:
     found = dict(MEANINGS[outcome.kind])
     if isinstance(outcome, Value):
         found = {name: meaning for name, meaning in found.items() if name not in UNFIT[outcome.scale]}
@@ -124,13 +154,45 @@ def primary(outcome: Outcome) -> str:
 
 
 def metrics_of(outcome: Outcome, truth: Truth, probabilities: Probabilities) -> dict[str, Metric]:
-    """The family's metrics, ready to be asked about drawn rows.
+    """The family's metrics, ready to be asked about drawn rows; those of a task look at the rows with its label.
 
     Args:
         outcome: the family.
         truth: labels, weights and groups of the rows.
         probabilities: predictions `[rows, outcomes]`.
     """
+    if not isinstance(outcome, Together):
+        return _metrics_of(outcome, truth, probabilities)
+    found: dict[str, Metric] = {}
+    skills = []
+    for part in outcome.parts:
+        rows, told = truth.of(part)
+        metrics = _metrics_of(part.outcome, told, probabilities[rows][:, part.columns])
+        found |= {part.named(name): _on(rows, metric) for name, metric in metrics.items()}
+        skills.append(_on(rows, _skill(part.outcome, told, metrics)))
+    return {SKILL: lambda counts: np.mean([skill(counts) for skill in skills], axis=0)} | found
+
+
+def _on(rows: Labels, metric: Metric) -> Metric:
+    """The metric of some rows, asked about all."""
+    return lambda counts: metric(counts[:, rows])
+
+
+def _skill(outcome: Single, truth: Truth, metrics: Mapping[str, Metric]) -> Metric:
+    """The deciding metric so that 1 is best: itself if more is better, else 1 less its share of a constant forecast's.
+
+    The constant forecast is the distribution of these rows' own labels.
+    """
+    first = primary(outcome)
+    metric = metrics[first]
+    if meanings_of(outcome)[first].higher_is_better:
+        return metric
+    share = np.average(outcome.targets(truth.values), axis=0, weights=truth.weights)
+    constant = _metrics_of(outcome, truth, np.tile(share, (len(truth), 1)))[first]
+    return lambda counts: 1 - metric(counts) / np.maximum(constant(counts), TINY)
+
+
+def _metrics_of(outcome: Single, truth: Truth, probabilities: Probabilities) -> dict[str, Metric]:
     weights = np.ones(len(truth)) if truth.weights is None else truth.weights
     if isinstance(outcome, Classification):
         found = _of_classes(truth.values.astype(np.int64), probabilities.argmax(axis=1), len(outcome))
@@ -142,7 +204,7 @@ def metrics_of(outcome: Outcome, truth: Truth, probabilities: Probabilities) -> 
     if isinstance(outcome, Rate) and outcome.grouped:
         groups = np.zeros(len(truth), dtype=np.int64) if truth.groups is None else truth.groups
         weighted |= _of_groups(groups, truth.values, probabilities[:, 1].astype(np.float64))
-    return {name: weighted[name] for name in meanings_of(outcome)}
+    return {name: weighted[name] for name in _meanings_of(outcome)}
 
 
 def score(outcome: Outcome, truth: Truth, probabilities: Probabilities) -> dict[str, float]:

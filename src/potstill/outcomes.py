@@ -5,6 +5,7 @@ probabilities back in the units of the business. This file also travels with eac
 nothing but NumPy.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -365,11 +366,149 @@ class Value:
         return [dict(zip(self.fields, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 
-Outcome = Classification | Rate | Value
+Single = Classification | Rate | Value
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of those that a model answers.
+
+    Attributes:
+        task: its name; empty where it is the only one.
+        outcome: its family.
+        place: of its labels among `values` `[rows, tasks]`; none where it is the only one, with `values` `[rows]`.
+        columns: of its logits and probabilities among `[rows, outcomes]`.
+    """
+
+    task: str
+    outcome: Single
+    place: int | None
+    columns: slice
+
+    def named(self, figure: str) -> str:
+        """A figure's name among those of all tasks."""
+        return f"{self.task}_{figure}" if self.task else figure
+
+    def values(self, values: Floats) -> Floats:
+        """Its labels `[rows]`, NaN where a row has none."""
+        return values if self.place is None else values[:, self.place]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several tasks at once: a distribution for each, side by side. A row may have labels for some of them only.
+
+    Attributes:
+        tasks: name and family of each, in the recipe's order.
+    """
+
+    tasks: tuple[tuple[str, Single], ...]
+    decides = None
+    kind = "together"
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Together":
+        """Read what `spec` wrote."""
+        return cls(tuple((task, _single_of(outcome)) for task, outcome in spec["tasks"]))
+
+    def __len__(self) -> int:
+        return sum(len(outcome) for _, outcome in self.tasks)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each outcome with its task."""
+        return tuple(f"{task}: {name}" for task, outcome in self.tasks for name in outcome.names)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What an answer says: a task's answer each."""
+        return tuple(task for task, _ in self.tasks)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The single tasks, and where each stands."""
+        ends = np.cumsum([0, *(len(outcome) for _, outcome in self.tasks)]).tolist()
+        return tuple(
+            Part(task, outcome, i, slice(ends[i], ends[i + 1])) for i, (task, outcome) in enumerate(self.tasks)
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """The family as JSON; `outcome_of` reads it."""
+        return {"kind": self.kind, "tasks": [[task, outcome.spec()] for task, outcome in self.tasks]}
+
+    def encode(self, labels: Sequence[Any]) -> Floats:
+        """Values `[rows, tasks]` of joined labels, NaN where a row has none.
+
+        Raises KeyError on an unknown class, ValueError where a number is none.
+        """
+        found = np.full((len(labels), len(self.tasks)), np.nan)
+        columns = zip(*map(split_label, labels), strict=True)
+        for part, column in zip(self.parts, columns, strict=False):
+            told = {i: label for i, label in enumerate(column) if label is not None}
+            found[list(told), part.place] = part.outcome.encode(list(told.values()))
+        return found
+
+    def targets(self, values: Floats) -> npt.NDArray[np.float32]:
+        """Each task's targets side by side `[rows, outcomes]`; zeros where a row has no label."""
+        found = np.zeros((len(values), len(self)), dtype=np.float32)
+        for part in self.parts:
+            told = np.flatnonzero(np.isfinite(part.values(values)))
+            found[told, part.columns] = part.outcome.targets(part.values(values)[told])
+        return found
+
+    def same(self, reference: Probabilities, other: Probabilities) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` on which both give the same answer to every task."""
+        each = [part.outcome.same(reference[:, part.columns], other[:, part.columns]) for part in self.parts]
+        found: npt.NDArray[np.bool_] = np.all(each, axis=0)
+        return found
+
+    def adopt(self, other: "Outcome", probabilities: Probabilities) -> Floats:
+        """Another model's probabilities as ours, task by task. Raises TypeError where it hasn't the same tasks."""
+        known = {part.task: part for part in other.parts} if isinstance(other, Together) else {}
+        missing = [part.task for part in self.parts if part.task not in known]
+        if missing:
+            raise TypeError(f"it has no task {missing[0]!r}")
+        theirs = [(part, known[part.task]) for part in self.parts]
+        each = [part.outcome.adopt(their.outcome, probabilities[:, their.columns]) for part, their in theirs]
+        return np.concatenate(each, axis=1)
+
+    def decode(self, probabilities: Probabilities) -> list[tuple[Any, ...]]:
+        """Each task's answer in short."""
+        return list(zip(*(p.outcome.decode(probabilities[:, p.columns]) for p in self.parts), strict=True))
+
+    def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
+        """For each row the answer to each task, by its name."""
+        each = [part.outcome.answers(probabilities[:, part.columns]) for part in self.parts]
+        return [dict(zip(self.fields, row, strict=True)) for row in zip(*each, strict=True)]
+
+
+Outcome = Single | Together
+
+
+def parts_of(outcome: Outcome) -> tuple[Part, ...]:
+    """The tasks that an outcome consists of; one, without a name, where it is a single one."""
+    return outcome.parts if isinstance(outcome, Together) else (Part("", outcome, None, slice(None)),)
+
+
+def join_label(labels: Sequence[str]) -> str:
+    """A row's labels as one text: the very label of one task, a JSON list of several; empty where there is none."""
+    if len(labels) == 1:
+        return labels[0]
+    return json.dumps([label or None for label in labels], ensure_ascii=False) if any(labels) else ""
+
+
+def split_label(joined: str) -> list[str | None]:
+    """The labels of several tasks, as `join_label` joined them; None where a row has none."""
+    labels: list[str | None] = json.loads(joined)
+    return labels
 
 
 def outcome_of(spec: Mapping[str, Any]) -> Outcome:
     """The family that `spec()` described."""
+    return Together.from_spec(spec) if spec["kind"] == Together.kind else _single_of(spec)
+
+
+def _single_of(spec: Mapping[str, Any]) -> Single:
     values = dict(spec)
     kind = values.pop("kind")
     if kind == Classification.kind:
@@ -377,8 +516,13 @@ def outcome_of(spec: Mapping[str, Any]) -> Outcome:
     return Rate(**values) if kind == Rate.kind else Value(**values)
 
 
+def probabilities_of(outcome: Outcome, logits: Probabilities) -> Floats:
+    """Probabilities `[rows, outcomes]` of logits: a distribution for each task."""
+    return np.concatenate([softmax(logits[:, part.columns]) for part in parts_of(outcome)], axis=1)
+
+
 def softmax(logits: Probabilities) -> Floats:
-    """Probabilities `[rows, outcomes]` of logits."""
+    """Probabilities `[rows, outcomes]` of the logits of one task."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities

@@ -30,8 +30,20 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+# Between the places of one location, in a recipe's list or a form's field.
+SEVERAL = ", "
+
+
+def _located(value: Any) -> Any:
+    """Several places as one text, as a pipeline's form has it."""
+    return SEVERAL.join(value) if isinstance(value, list) and all(isinstance(place, str) for place in value) else value
+
+
+Location = Annotated[str, BeforeValidator(_located)]
 ColumnName = Annotated[str, Field(min_length=1)]
 ColumnNames = Annotated[list[ColumnName], BeforeValidator(_listed)]
+# It stands in names of figures and folders.
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 LearningRate = Annotated[float, BeforeValidator(_exact_number), Field(gt=0, le=1)]
 
 
@@ -99,12 +111,14 @@ class ItemWeeks(Section):
 
 
 class Data(Section):
-    """Where the rows are. Paths are relative to the current folder; each may be a file, a folder or a glob."""
+    """Where the rows are. Paths are relative to the current folder: a file, a folder or a glob, or a list of these."""
 
-    source: str | None = Field(None, description="All rows in one source, divided by `split`.")
-    train: str | None = Field(None, description="Training rows, when the division is given.")
-    validation: str | None = Field(None, description="Validation rows; none: cut from the training rows by `split`.")
-    test: str | None = Field(None, description="Test rows, when the division is given.")
+    source: Location | None = Field(None, description="All rows in one source, divided by `split`.")
+    train: Location | None = Field(None, description="Training rows, when the division is given.")
+    validation: Location | None = Field(
+        None, description="Validation rows; none: cut from the training rows by `split`."
+    )
+    test: Location | None = Field(None, description="Test rows, when the division is given.")
     text: ColumnNames = Field(["text"], min_length=1, description="Column with the text, or several to be joined.")
     features: Features = Features()
     group: ColumnName | None = Field(
@@ -196,6 +210,9 @@ class Training(Section):
     listwise: float = Field(
         0, ge=0, le=1, description="Weight of a row's place among its group, against the row alone."
     )
+    balance: float = Field(
+        0, ge=0, le=1, description="Of several tasks: 0 shows each row once an epoch, 1 all tasks equally often."
+    )
     freeze_embeddings: bool = Field(False, description="Keep token vectors as they are: faster, for small data.")
     seed: Seed = Field(7, description="Seed of the head, the order of rows and dropout.")
 
@@ -211,6 +228,7 @@ class Teacher(Training):
     encoder: str = Field(min_length=1, description="A hub name, a folder, or `package:NAME/path` in a Python package.")
     max_tokens: int = Field(64, ge=4, le=8192, description="Longer texts are cut; cost is linear in tokens.")
     vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
+    per_task: bool = Field(False, description="Of several tasks: a teacher each, taught by that task's rows alone.")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one text vector.")
 
 
@@ -243,6 +261,9 @@ class Distill(Training):
         2.0, gt=0, le=100, description="Softens both distributions; higher shows more of the teacher's doubts."
     )
     alpha: float = Field(0.75, ge=0, le=1, description="Weight of the teacher's view; 0 learns from labels alone.")
+    unlabelled: float = Field(
+        0, ge=0, le=1, description="Of several tasks: weight of the teacher's view where a row has no label."
+    )
     margin: float = Field(0, ge=0, le=10, description="Weight of the teacher's margins between rows of a group.")
 
     @property
@@ -297,7 +318,9 @@ class Recipe(Section):
         pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=60, description="Lower-case name of the pipeline."
     )
     data: Data
-    tasks: dict[str, Task] = Field(min_length=1, max_length=1, description="The task and its label column.")
+    tasks: dict[TaskName, Task] = Field(
+        min_length=1, max_length=20, description="What is predicted: one task, or several by one model."
+    )
     teacher: Teacher
     student: Student = Student()
     distill: Distill = Distill()
@@ -314,14 +337,28 @@ class Recipe(Section):
             "distill.margin": self.distill.margin,
         }
         asked = [name for name, value in knobs.items() if value]
-        if asked and (self.data.group is None or self.task.kind != "rate"):
-            raise ValueError(f"{asked[0]} compares rows of a group: it needs data.group and a task of kind: rate")
+        kinds = [task.kind for task in self.tasks.values()]
+        if asked and (self.data.group is None or kinds != ["rate"]):
+            raise ValueError(f"{asked[0]} compares rows of a group: it needs data.group and one task of kind: rate")
         return self
 
-    @property
-    def task(self) -> Task:
-        """The one task of this recipe."""
-        return next(iter(self.tasks.values()))
+    @model_validator(mode="after")
+    def _asks_of_one_or_several_tasks_what_fits(self) -> Self:
+        for_one: dict[str, Any] = {"data.group": self.data.group}
+        for name, task in self.tasks.items():
+            told = {"weight": task.weight, "of": task.of, "reference": task.reference}
+            for_one |= {f"tasks.{name}.{knob}": value for knob, value in told.items()}
+        for_several: dict[str, Any] = {
+            "teacher.per_task": self.teacher.per_task,
+            "teacher.balance": self.teacher.balance,
+            "distill.balance": self.distill.balance,
+            "distill.unlabelled": self.distill.unlabelled,
+        }
+        misplaced, why = (for_several, "several") if len(self.tasks) == 1 else (for_one, "one")
+        asked = [name for name, value in misplaced.items() if value]
+        if asked:
+            raise ValueError(f"{asked[0]} is for recipes of {why} task{'s' if why == 'several' else ''}")
+        return self
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

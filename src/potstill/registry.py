@@ -20,7 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Map
+from mlflow.types.schema import Map, Object, Property
 
 from potstill import edge, outcomes
 from potstill import inputs as inputs_module
@@ -280,9 +280,15 @@ def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> st
 
 
 def _answer_columns(outcome: outcomes.Outcome) -> list[ColSpec]:
-    """Columns of the answers."""
+    """Columns of the answers; of several tasks one a task, which holds an object."""
+    if isinstance(outcome, outcomes.Together):
+        return [ColSpec(Object([Property(*field) for field in _answer_types(o)]), task) for task, o in outcome.tasks]
+    return [ColSpec(kind, name) for name, kind in _answer_types(outcome)]
+
+
+def _answer_types(outcome: outcomes.Single) -> list[tuple[str, DataType | Map]]:
     types = {"label": DataType.string, "reply": DataType.string, "probabilities": Map(DataType.double)}
-    return [ColSpec(types.get(name, DataType.double), name) for name in outcome.fields]
+    return [(name, types.get(name, DataType.double)) for name in outcome.fields]
 
 
 def _download(found: MlflowClient, version: ModelVersion, to: Path) -> Path:

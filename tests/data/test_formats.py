@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from potstill.data.formats import BATCH_ROWS, Columns, read_tables
 from potstill.errors import UserError
 
-COLUMNS = Columns(("text",), "label")
+COLUMNS = Columns(("text",), ("label",))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 
 def rows_of(path, columns=COLUMNS):
-    """Rows with the one text column under its own name."""
-    tables = [table.rename_columns({"text_0": "text"}) for table in read_tables(path, columns)]
+    """Rows with the one text and the one label column under their own names."""
+    tables = [table.rename_columns({"text_0": "text", "label_0": "label"}) for table in read_tables(path, columns)]
     return [row for table in tables for row in table.to_pylist()]
 
 
@@ -78,7 +78,7 @@ def test_parquet_labels_of_every_countable_type_become_names(tmp_path):
     pq.write_table(pa.table({"text": ["a", "b", "c"], **kinds}), path)
 
     for kind in kinds:
-        labels = [row["label"] for row in rows_of(path, Columns(("text",), kind))]
+        labels = [row["label"] for row in rows_of(path, Columns(("text",), (kind,)))]
         assert labels == [*expected.get(kind, ["x", "y"]), None], kind
 
 
@@ -100,7 +100,7 @@ def test_csv_reads_quotes_line_breaks_a_byte_order_mark_and_other_columns(tmp_pa
 def test_one_column_may_serve_as_label_and_group(tmp_path):
     path = write(tmp_path / "rows.csv", "text,label\nx,a\n")
 
-    assert rows_of(path, Columns(("text",), "label", "label")) == [{"text": "x", "label": "a", "split": "a"}]
+    assert rows_of(path, Columns(("text",), ("label",), "label")) == [{"text": "x", "label": "a", "split": "a"}]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
@@ -160,7 +160,7 @@ def test_a_missing_column_is_named_with_the_nearest_and_the_existing_ones(tmp_pa
     for suffix in (".parquet", ".csv", ".jsonl"):
         path = write_rows(tmp_path / f"rows{suffix}", [("x", "a")])
 
-        message = complaint(path, Columns(("text",), "lable"))
+        message = complaint(path, Columns(("text",), ("lable",)))
 
         assert "no column 'lable' for the label; did you mean 'label'? (columns: text, label)" in message
 

@@ -7,7 +7,7 @@ from potstill.data.read import check_source, columns_of, find_files, stream_batc
 from potstill.errors import UserError
 from potstill.recipe import Data, Task
 
-COLUMNS = Columns(("text",), "label")
+COLUMNS = Columns(("text",), ("label",))
 CSV = "text,label\none,a\ntwo,b\n"
 TASKS = {"intent": Task()}
 

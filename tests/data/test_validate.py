@@ -10,8 +10,8 @@ from potstill.errors import UserError
 from potstill.recipe import Task
 
 TASK = Task()
-COLUMNS = Columns(("text",), "label")
-GROUPED = Columns(("text",), "label", "shop")
+COLUMNS = Columns(("text",), ("label",))
+GROUPED = Columns(("text",), ("label",), "shop")
 
 
 def csv(path, rows, header="text,label"):
@@ -26,7 +26,7 @@ def reasons(found):
 def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tmp_path):
     source = csv(tmp_path / "rows.csv", ["good,a", '" \t\u00a0\u3000",a', "x,", ",", "x,  ", "fine,b"])
 
-    found = survey({TRAIN: source}, COLUMNS, TASK, seed=7)
+    found = survey({TRAIN: source}, COLUMNS, [TASK], seed=7)
 
     assert reasons(found) == ["kept", "empty text", "empty label", "empty text", "empty label", "kept"]
     assert found.counts() == {"empty text": 2, "empty label": 2}
@@ -36,8 +36,8 @@ def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tm
 def test_rows_without_a_group_are_marked_when_rows_are_divided_by_it(tmp_path):
     source = csv(tmp_path / "rows.csv", ["good,a,s1", "other,b,"], "text,label,shop")
 
-    assert reasons(survey({TRAIN: source}, GROUPED, TASK, seed=7)) == ["kept", "empty group"]
-    assert reasons(survey({TRAIN: source}, COLUMNS, TASK, seed=7)) == ["kept", "kept"]
+    assert reasons(survey({TRAIN: source}, GROUPED, [TASK], seed=7)) == ["kept", "empty group"]
+    assert reasons(survey({TRAIN: source}, COLUMNS, [TASK], seed=7)) == ["kept", "kept"]
 
 
 def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
@@ -45,7 +45,7 @@ def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
         tmp_path / "rows.csv", ["Late again,a", "late again,a", "Late  again ,a", "Late again,b", "Late again,a"]
     )
 
-    found = judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, columns=COLUMNS)
+    found = judge(survey({TRAIN: source}, COLUMNS, [TASK], seed=7), given=False, columns=COLUMNS)
 
     # Case makes another text; white space doesn't.
     assert reasons(found) == ["kept", "kept", "duplicate", "conflicting label", "duplicate"]
@@ -58,7 +58,7 @@ def test_given_test_rows_stay_whole_and_what_would_leak_is_taken_from_the_others
         TEST: csv(tmp_path / "test.csv", ["one,a", "three,a", "six,b", "six,b"]),
     }
 
-    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, columns=COLUMNS)
+    found = judge(survey(locations, COLUMNS, [TASK], seed=7), given=True, columns=COLUMNS)
 
     assert reasons(found)[:4] == ["also in test", "also in validation", "also in test", "kept"]
     # With every row of class a gone from training, a can't be learnt.
@@ -72,7 +72,7 @@ def test_given_rows_with_a_label_that_training_lacks_are_marked(tmp_path):
         TEST: csv(tmp_path / "test.csv", ["three,cancle_order", "four,track_order"]),
     }
 
-    found = judge(survey(locations, COLUMNS, TASK, seed=7), given=True, columns=COLUMNS)
+    found = judge(survey(locations, COLUMNS, [TASK], seed=7), given=True, columns=COLUMNS)
 
     assert reasons(found) == ["kept", "kept", "unknown label", "kept"]
 
@@ -83,7 +83,7 @@ def test_groups_of_given_test_rows_are_taken_from_training(tmp_path):
         TEST: csv(tmp_path / "test.csv", ["four,a,s2", "five,b,s4"], "text,label,shop"),
     }
 
-    found = judge(survey(locations, GROUPED, TASK, seed=7), given=True, columns=GROUPED)
+    found = judge(survey(locations, GROUPED, [TASK], seed=7), given=True, columns=GROUPED)
 
     assert reasons(found) == ["kept", "group also in test", "kept", "kept", "kept"]
 
@@ -92,7 +92,7 @@ def refusal(tmp_path, rows):
     source = csv(tmp_path / "rows.csv", rows)
     with pytest.raises(UserError) as caught:
         refuse_unusable(
-            judge(survey({TRAIN: source}, COLUMNS, TASK, seed=7), given=False, columns=COLUMNS),
+            judge(survey({TRAIN: source}, COLUMNS, [TASK], seed=7), given=False, columns=COLUMNS),
             COLUMNS,
             {TRAIN: source},
         )
@@ -110,7 +110,7 @@ def test_texts_without_a_letter_are_refused(tmp_path):
 
 def test_chinese_and_cyrillic_are_words(tmp_path):
     for text in ("很好", "хорошо"):
-        assert len(survey({TRAIN: csv(tmp_path / "rows.csv", [f"{text},a"])}, COLUMNS, TASK, seed=7)) == 1
+        assert len(survey({TRAIN: csv(tmp_path / "rows.csv", [f"{text},a"])}, COLUMNS, [TASK], seed=7)) == 1
 
 
 def test_all_rows_rejected_is_refused_with_the_reasons(tmp_path):
@@ -141,7 +141,7 @@ def division_refusal(tmp_path, columns, rows, split):
     source = csv(tmp_path / "rows.csv", rows, "text,label,shop")
     with pytest.raises(UserError) as caught:
         refuse_division(
-            survey({TRAIN: source}, columns, TASK, seed=7), np.array(split, dtype=np.uint8), columns, source
+            survey({TRAIN: source}, columns, [TASK], seed=7), np.array(split, dtype=np.uint8), columns, source
         )
     return str(caught.value)
 
@@ -161,18 +161,18 @@ def test_an_empty_split_of_few_rows_asks_for_more(tmp_path):
 def test_a_class_that_groups_keep_from_training_is_named(tmp_path):
     message = division_refusal(tmp_path, GROUPED, ["x,a,s1", "y,b,s2", "z,a,s3"], [TRAIN, TEST, VALIDATION])
 
-    assert "divided by 'shop', training has no row of 1 class: 'b'; choose another data.split.seed" in message
+    assert "divided by 'shop', training has no row of 1 class of 'label': 'b'; choose another" in message
 
 
 RATE = Task(kind="rate", label="clicks", of="shown")
-COUNTED = Columns(("text",), "clicks", weight="shown", group="test", holds="share")
+COUNTED = Columns(("text",), ("clicks",), weight="shown", group="test", holds=("share",))
 
 
 def test_a_rate_counts_its_tries_and_more_yes_than_tries_is_set_aside(tmp_path):
     rows = ["a,3,10,t1", "b,11,10,t1", "c,-1,10,t1", "d,1,0,t1", "e,1,,t1", "f,many,10,t1", "g,0,10,t1", "h,inf,10,t1"]
     source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
 
-    found = survey({TRAIN: source}, COUNTED, RATE, seed=7)
+    found = survey({TRAIN: source}, COUNTED, [RATE], seed=7)
 
     assert reasons(found) == [
         "kept",
@@ -190,7 +190,7 @@ def test_a_row_alone_in_its_group_has_nothing_to_be_compared_with(tmp_path):
     rows = ["a,1,9,t1", "b,2,9,t1", "c,1,9,t2", "d,1,9,t3", "d,1,9,t3"]
     source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
 
-    found = judge(survey({TRAIN: source}, COUNTED, RATE, seed=7), given=False, columns=COUNTED)
+    found = judge(survey({TRAIN: source}, COUNTED, [RATE], seed=7), given=False, columns=COUNTED)
 
     # t3 holds one text twice: without the second it is alone too.
     assert reasons(found) == ["kept", "kept", "alone in its group", "alone in its group", "duplicate"]
@@ -200,7 +200,7 @@ def test_one_text_in_two_groups_is_no_repeat(tmp_path):
     rows = ["a,1,9,t1", "b,2,9,t1", "a,1,9,t2", "b,2,9,t2"]
     source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
 
-    found = judge(survey({TRAIN: source}, COUNTED, RATE, seed=7), given=False, columns=COUNTED)
+    found = judge(survey({TRAIN: source}, COUNTED, [RATE], seed=7), given=False, columns=COUNTED)
 
     assert reasons(found) == ["kept"] * 4
 
@@ -215,18 +215,18 @@ def test_one_text_in_two_groups_is_no_repeat(tmp_path):
 )
 def test_each_scale_takes_the_numbers_that_it_can_hold(tmp_path, scale, expected):
     source = csv(tmp_path / "rows.csv", ["a,4", "b,0", "c,-2"])
-    columns = Columns(("text",), "label", holds="number")
+    columns = Columns(("text",), ("label",), holds=("number",))
 
-    assert reasons(survey({TRAIN: source}, columns, Task(kind="value", scale=scale), seed=7)) == expected
+    assert reasons(survey({TRAIN: source}, columns, [Task(kind="value", scale=scale)], seed=7)) == expected
 
 
-DATED = Columns(("text",), "label", time="week")
+DATED = Columns(("text",), ("label",), time="week")
 
 
 def test_a_time_that_can_not_be_read_is_set_aside(tmp_path):
     source = csv(tmp_path / "rows.csv", ["a,x,2026-01-05", "b,y,last week", "c,x,"], "text,label,week")
 
-    found = survey({TRAIN: source}, DATED, TASK, seed=7)
+    found = survey({TRAIN: source}, DATED, [TASK], seed=7)
 
     assert reasons(found) == ["kept", "time not a date", "time not a date"]
 
@@ -237,7 +237,7 @@ def test_given_files_that_run_backwards_are_refused(tmp_path):
         VALIDATION: csv(tmp_path / "validation.csv", ["c,x,2026-01-20"], "text,label,week"),
         TEST: csv(tmp_path / "test.csv", ["d,x,2026-01-12"], "text,label,week"),
     }
-    rows = judge(survey(locations, DATED, TASK, seed=7), given=True, columns=DATED)
+    rows = judge(survey(locations, DATED, [TASK], seed=7), given=True, columns=DATED)
 
     words = r"'week' runs backwards: validation runs to 2026-01-20 .*, test begins at 2026-01-12"
     with pytest.raises(UserError, match=words):

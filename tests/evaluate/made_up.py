@@ -1,18 +1,43 @@
 """A plausible summary and its figures, for tests of what a person reads."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from potstill.evaluate import figures
 from potstill.evaluate.calibration import reliability
-from potstill.evaluate.contract import Measured, judge
+from potstill.evaluate.contract import Cost, Measured, Rival, Verdict, judge
 from potstill.evaluate.quality import Interval
-from potstill.metrics import MEANINGS
+from potstill.metrics import MEANINGS, Meaning
 from potstill.outcomes import Classification
 from potstill.recipe import Budget
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that the contract looks at in a model with one task."""
+
+    metric: Meaning
+    retention: float
+    agreement: float
+    flips: float
+    latency_p95_ms: float
+    size_mb: float
+    over_control: Interval
+    over_baseline: Interval
+    over_champion: Interval | None
+
+
+def held(found: Figures, budget: Budget, champion: str) -> Verdict:
+    """The contract's verdict on such a model."""
+    measured = Measured(
+        found.metric, found.retention, found.agreement, found.flips, found.over_control, found.over_baseline
+    )
+    rival = Rival(champion, found.metric, found.over_champion) if found.over_champion else None
+    return judge({"": measured}, Cost(found.latency_p95_ms, found.size_mb), budget, rival)
+
 
 # Macro-F1, half its interval, p50 in ms, bytes.
 MODELS = {
@@ -53,12 +78,12 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
     confusion = random.poisson(0.15 if outcomes > 12 else 6, size=(outcomes, outcomes))
     np.fill_diagonal(confusion, random.integers(35, 41, size=outcomes) * (6 if outcomes <= 12 else 1))
     over = Interval(0.004, -0.003, 0.011) if champion else None
-    measured = Measured(
+    measured = Figures(
         MEANINGS["classification"]["macro_f1"],
         0.991 if accepted else 0.951, 0.957, 0.008, 4.1, 11.3,
         Interval(0.013, 0.004, 0.022), Interval(0.084, 0.07, 0.098), over,
     )  # fmt: skip
-    verdict = judge(measured, Budget(latency_p95_ms=5, size_mb=15), "4")
+    verdict = held(measured, Budget(latency_p95_ms=5, size_mb=15), "4")
     models = {name: model_figures(*figures_) for name, figures_ in MODELS.items()}
     if champion:
         models["champion"] = model_figures(0.922, 0.009, 2.5, 11_300_000)
@@ -76,7 +101,7 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
         "verdict": json.loads(verdict.to_json()),
         "version": "5" if accepted else None,
         "alias": "champion" if accepted else None,
-        "confusion": confusion.tolist(),
+        "confusion": {"sentiment": {"names": names, "counts": confusion.tolist()}},
         "curves": {
             model: [
                 {"epoch": i + 1, "loss": start / (i + 1), "validation_macro_f1": f1 + gain, "validation_accuracy": f1}
@@ -100,7 +125,7 @@ def drawn(found: Any) -> dict[str, str]:
     return {
         "quality_latency": figures.quality_latency(found["models"], "macro_f1", "macro-F1"),
         "training_curves": figures.training_curves(found["curves"], "macro_f1", "macro-F1"),
-        "confusion": figures.confusion(np.array(found["confusion"]), found["outcome"]["names"]),
+        "confusion": figures.confusion(np.array(found["confusion"]["sentiment"]["counts"]), found["outcome"]["names"]),
         "reliability": figures.reliability_diagram(
             {"teacher": bins, "student_int8": bins[2:]}, said="confidence", came="accuracy"
         ),

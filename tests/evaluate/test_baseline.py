@@ -18,7 +18,7 @@ def rows(texts: list[str], values: np.ndarray, features: list[dict[str, Any]] | 
 def fit(
     texts: list[str], values: np.ndarray, others: list[str], other_values: np.ndarray, outcome: Outcome
 ) -> Baseline:
-    schema = Schema("task", outcome, ("text",), "label", Features(), (), None, None, {}, {}, "0")
+    schema = Schema("task", outcome, ("text",), ("label",), Features(), (), None, None, {}, {}, "0")
     return Baseline(rows(texts, values), rows(others, other_values), schema)
 
 
@@ -106,7 +106,7 @@ def test_boosted_trees_win_where_numbers_tell_and_words_do_not():
     labels = np.array([3 < row["lag"] < 7 for row in features])
     texts = [f"lamp {i % 7}" for i in range(400)]
     known = Features(("lag",), (), (Category("shop", ("a", "b")),))
-    schema = Schema("task", TWO, ("text",), "label", known, (), None, None, {}, {}, "0")
+    schema = Schema("task", TWO, ("text",), ("label",), known, (), None, None, {}, {}, "0")
     halves = [rows(texts[h], labels[h], features[h]) for h in (slice(0, 300), slice(300, 400))]
     found = Baseline(*halves, schema).probabilities([{"text": "lamp", "lag": lag} for lag in (1.0, 5.0, 9.0)])
     assert found.argmax(axis=1).tolist() == [0, 1, 0]

@@ -10,7 +10,7 @@ from potstill.outcomes import Classification, Outcome, Rate, Value
 
 
 def schema(outcome: Outcome, *columns: str) -> Schema:
-    return Schema("task", outcome, ("text",), "label", Features(columns), columns, None, None, {}, {}, "0")
+    return Schema("task", outcome, ("text",), ("label",), Features(columns), columns, None, None, {}, {}, "0")
 
 
 def rows(values: np.ndarray, features: list[dict[str, Any]] | None = None, weight: np.ndarray | None = None) -> Rows:

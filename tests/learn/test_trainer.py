@@ -23,7 +23,7 @@ def tiny(encoder: Path, rows: int = 160, **knobs: object) -> tuple[TaskModel, li
     settings = Training.model_validate({"epochs": 4, "learning_rate": 5e-3, "batch_size": 16} | knobs)
     return train(
         lambda: TaskModel(load_encoder(str(encoder))[0], HEAD),
-        hard_loss(settings),
+        hard_loss(settings, HEAD.outcome),
         Examples(Inputs(ids[:cut]), Truth(labels[:cut])),
         Examples(Inputs(ids[cut:]), Truth(labels[cut:])),
         settings,

@@ -35,14 +35,14 @@ class Line:
 def line(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file: Path) -> Line:
     """A dataset, teacher, signals, student, control and edge model of the tiny shop."""
     data = Data(source=str(reviews_file), split=Split(by="product"))
-    return run_line(tmp_path_factory.mktemp("line"), encoder, data, Task(label="sentiment"))
+    return run_line(tmp_path_factory.mktemp("line"), encoder, data, {"task": Task(label="sentiment")})
 
 
-def run_line(root: Path, encoder: Path, data: Data, task: Task, **knobs: Mapping[str, Any]) -> Line:
+def run_line(root: Path, encoder: Path, data: Data, tasks: dict[str, Task], **knobs: Mapping[str, Any]) -> Line:
     """All steps from ingest to compress; `teacher` and `distill` may replace the quick settings."""
     settings = Teacher.model_validate({"encoder": str(encoder), "max_tokens": 16, **QUICK, **knobs.get("teacher", {})})
     made = Line(root, settings)
-    ingest(data, {"task": task}, made.dataset)
+    ingest(data, tasks, made.dataset)
     digest = read_schema(made.dataset).digest
     teach(made.dataset, settings, made.teacher)
     extract(made.dataset, made.teacher, made.signals, dataset_digest=digest, teacher_digest="t", shard_rows=50)

@@ -64,7 +64,7 @@ def test_every_good_row_is_in_one_split_and_the_folder_describes_itself(tmp_path
         "intent",
         "classification",
         ("text",),
-        "label",
+        ("label",),
     )
     assert schema.outcome.names == ("a", "b", "c")
     assert metrics == {f"rows_{k}": v for k, v in counts.items()} | {"rows_read": 60, "rows_rejected": 0, "outcomes": 3}
@@ -218,7 +218,7 @@ def test_a_class_that_lives_in_one_held_out_group_is_refused(tmp_path):
             messages.append(str(error))
 
     assert 0 < len(messages) < 20
-    assert all("divided by 'shop', training has no row of 1 class: 'd'" in message for message in messages)
+    assert all("divided by 'shop', training has no row of 1 class of 'label': 'd'" in message for message in messages)
 
 
 def test_given_test_rows_that_are_all_rejected_are_refused(tmp_path):

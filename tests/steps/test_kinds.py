@@ -54,7 +54,7 @@ def clicks(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
     task = Task(kind="rate", label="clicks", of="shown", bid=0.05, decides="pair_order")
     # The words are few, so what differs is learnt from whole tests at a time.
     knobs = {"teacher": {"listwise": 0.5}, "distill": {"listwise": 0.5, "margin": 0.1, "temperature": 1.0}}
-    return run_line(root, encoder, data, task, **knobs)
+    return run_line(root, encoder, data, {"task": task}, **knobs)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_variants_are_put_in_order(clicks_evaluation: Path):
     assert found["trivial"]["pair_order"] == 0.5
     assert found["models"]["student"]["calibration"] == pytest.approx(1, abs=0.3)
     assert found["models"]["student"]["value_at_bid"] > found["trivial"]["value_at_bid"]
-    assert found["confusion"] is None
+    assert found["confusion"] == {}
     table = pq.read_table(clicks_evaluation / "predictions.parquet")
     assert {"group", "weight", "student_int8"} <= set(table.column_names)
 
@@ -129,7 +129,7 @@ def demand(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
         split=Split(time="week", test=0.25, validation=0.125),
     )
     task = Task(kind="value", label="units", scale="count", bins=32, service_level=0.9, reference=["lag"])
-    return run_line(root, encoder, data, task, distill={"temperature": 1.0})
+    return run_line(root, encoder, data, {"task": task}, distill={"temperature": 1.0})
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """The `dataset/` folder: Parquet shards of each split, `schema.json`, and the rows that were set aside."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from potstill.data.formats import FEATURE
 from potstill.errors import UserError
 from potstill.inputs import Features
 from potstill.metrics import Truth
-from potstill.outcomes import Outcome, outcome_of
+from potstill.outcomes import Outcome, Part, outcome_of
 
 SCHEMA_FILE = "schema.json"
 REJECTED_FILE = "rejected.parquet"
@@ -40,7 +40,7 @@ class Schema:
         task: name of the task in the recipe.
         outcome: the family of outcomes and, for classes, their fixed order.
         text: source columns of the texts.
-        label: source column of the labels.
+        label: source columns of the labels, one a task.
         features: the columns besides text, with what training knows of them.
         reference: numeric features whose mean is a plain forecast; none: the training rows' distribution is.
         group: source column of the groups; none: rows aren't compared.
@@ -53,7 +53,7 @@ class Schema:
     task: str
     outcome: Outcome
     text: tuple[str, ...]
-    label: str
+    label: tuple[str, ...]
     features: Features
     reference: tuple[str, ...]
     group: str | None
@@ -61,6 +61,10 @@ class Schema:
     rows: dict[str, int]
     rejected: dict[str, int]
     digest: str
+
+    def of(self, part: Part) -> "Schema":
+        """The same of one task."""
+        return replace(self, task=part.task or self.task, outcome=part.outcome)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Rows:
     Attributes:
         row: digests `[rows]`.
         text: `[rows]`.
-        value: labels as the outcome's values `[rows]`.
+        value: labels as the outcome's values `[rows]`; of several tasks `[rows, tasks]`, NaN where there is none.
         features: column → value, of each row.
         weight: how much each row counts `[rows]`; none: all alike.
         group: name of each row's group; none: rows aren't compared.
@@ -88,9 +92,24 @@ class Rows:
 
     def first(self, count: int) -> "Rows":
         """The first so many rows."""
-        weight = None if self.weight is None else self.weight[:count]
-        group = None if self.group is None else self.group[:count]
-        return Rows(self.row[:count], self.text[:count], self.value[:count], self.features[:count], weight, group)
+        return self._at(list(range(min(count, len(self)))))
+
+    def of(self, part: Part) -> "Rows":
+        """The rows that have a label for a task, with that label alone."""
+        if part.place is None:
+            return self
+        chosen = self._at(np.flatnonzero(np.isfinite(part.values(self.value))).tolist())
+        return replace(chosen, value=part.values(chosen.value))
+
+    def _at(self, rows: Sequence[int]) -> "Rows":
+        return Rows(
+            row=[self.row[i] for i in rows],
+            text=[self.text[i] for i in rows],
+            value=self.value[rows],
+            features=[self.features[i] for i in rows],
+            weight=None if self.weight is None else self.weight[rows],
+            group=None if self.group is None else [self.group[i] for i in rows],
+        )
 
     @property
     def truth(self) -> Truth:
@@ -119,7 +138,7 @@ def read_schema(dataset: Path) -> Schema:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{dataset}: not a dataset: {SCHEMA_FILE} is missing or broken") from error
     known |= {"outcome": outcome_of(known["outcome"]), "features": Features.from_spec(known["features"])}
-    return Schema(**known | {"text": tuple(known["text"]), "reference": tuple(known["reference"])})
+    return Schema(**known | {name: tuple(known[name]) for name in ("text", "label", "reference")})
 
 
 def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:

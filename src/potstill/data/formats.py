@@ -23,7 +23,7 @@ BATCH_ROWS = 8192
 CSV_BLOCK_BYTES = 1 << 20
 # Keys may be left out of single JSON lines, so a column exists when any of the first lines has it.
 JSON_LINES_FOR_COLUMNS = 1000
-TEXT, FEATURE = "text_", "feature_"
+TEXT, LABEL, FEATURE = "text_", "label_", "feature_"
 Kind = Literal["text", "name", "number", "share", "date"]
 EXPECTED: dict[Kind, str] = {
     "text": "text",
@@ -41,32 +41,38 @@ class Columns:
 
     Attributes:
         text: one or more; several are joined.
-        label: of the task.
+        label: of the tasks, one each. Where there are several, a file may lack some of the texts and labels.
         split: whose values never cross the split; none: each row for itself.
         time: by which the rows are divided.
         group: whose rows are compared with each other.
         weight: says how much a row counts.
-        holds: what the label is: a name, a number, or a share of yes.
+        holds: what each label is: a name, a number, or a share of yes.
         features: columns besides text → what they hold.
     """
 
     text: tuple[str, ...]
-    label: str
+    label: tuple[str, ...]
     split: str | None = None
     time: str | None = None
     group: str | None = None
     weight: str | None = None
-    holds: Kind = "name"
+    holds: tuple[Kind, ...] = ("name",)
     features: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def number(self) -> bool:
-        """Whether the label is a number."""
-        return self.holds != "name"
+        """Whether the one label is a number."""
+        return len(self.label) == 1 and self.holds != ("name",)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one task."""
+        return len(self.label) > 1
 
     def sources(self) -> dict[str, str]:
-        """Our name of each column (`text_0` …, `label`, `split` …) → its name in the source."""
-        named = {f"{TEXT}{i}": name for i, name in enumerate(self.text)} | {"label": self.label}
+        """Our name of each column (`text_0` …, `label_0` …, `split` …) → its name in the source."""
+        named = {f"{TEXT}{i}": name for i, name in enumerate(self.text)}
+        named |= {f"{LABEL}{i}": name for i, name in enumerate(self.label)}
         named |= {FEATURE + name: name for name in self.features}
         others = {"split": self.split, "time": self.time, "group": self.group, "weight": self.weight}
         return named | {ours: theirs for ours, theirs in others.items() if theirs is not None}
@@ -74,14 +80,14 @@ class Columns:
     def kinds(self) -> dict[str, Kind]:
         """Our name of each column → what it may hold."""
         kinds: dict[str, Kind] = {ours: "text" if ours.startswith(TEXT) else "name" for ours in self.sources()}
-        kinds |= {"label": self.holds, "time": "date", "weight": "number"}
+        kinds |= {f"{LABEL}{i}": kind for i, kind in enumerate(self.holds)} | {"time": "date", "weight": "number"}
         return kinds | {FEATURE + name: kind for name, kind in self.features.items()}
 
 
 def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    """Stream a file as tables of at most some thousand rows: `text_0` …, `label` and what else is asked, all strings.
+    """Stream a file as tables of at most some thousand rows: `text_0` …, `label_0` … and what else is asked.
 
-    Numbers and booleans become their digits or `true`/`false`. Nulls stay null.
+    All are strings: numbers and booleans become their digits or `true`/`false`. Nulls stay null.
 
     Raises:
         UserError: the file is empty, broken or not UTF-8, a column is missing or of the wrong type.
@@ -94,6 +100,21 @@ def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
     return _read_json_lines(path, columns)
 
 
+def names_in(path: Path) -> list[str]:
+    """Names of a file's columns.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    _refuse_empty(path)
+    try:
+        if path.suffix.lower() == ".parquet":
+            return list(pq.read_schema(path).names)
+        return _csv_names(path) if path.suffix.lower() == ".csv" else _json_names(path)
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: can't be read: {_short(error)}") from error
+
+
 def _refuse_empty(path: Path) -> None:
     try:
         size = path.stat().st_size
@@ -103,13 +124,20 @@ def _refuse_empty(path: Path) -> None:
         raise UserError(f"{path}: the file is empty (0 bytes)")
 
 
-def _require(path: Path, names: Sequence[str], columns: Columns) -> None:
-    """Refuse a file without one of the columns, naming the nearest and those that exist."""
+def found_in(path: Path, names: Sequence[str], columns: Columns) -> dict[str, str]:
+    """Those of the columns that a file has, ours → theirs. A row of several tasks needs one text and one label only.
+
+    Raises:
+        UserError: it lacks one that it needs; names the nearest, and those that exist. Or it has one twice.
+    """
+    named = {ours: theirs for ours, theirs in columns.sources().items() if theirs in names}
     for ours, wanted in columns.sources().items():
         found = names.count(wanted)
         if found > 1:
             raise UserError(f"{path}: column {wanted!r} appears {found} times; give each column its own name")
-        if found == 1:
+        same_kind = ours.split("_")[0]
+        spare = columns.several and ours.startswith((TEXT, LABEL)) and any(n.startswith(same_kind) for n in named)
+        if found == 1 or spare:
             continue
         nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -117,6 +145,7 @@ def _require(path: Path, names: Sequence[str], columns: Columns) -> None:
             hint = "; values must be separated by commas"
         role = ours.split("_")[0]
         raise UserError(f"{path}: no column {wanted!r} for the {role}{hint} (columns: {', '.join(names[:30])})")
+    return named
 
 
 def _short(error: BaseException) -> str:
@@ -129,21 +158,24 @@ def _short(error: BaseException) -> str:
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    named, kinds = columns.sources(), columns.kinds()
+    kinds = columns.kinds()
     try:
         with pq.ParquetFile(path) as file:
-            _require(path, file.schema_arrow.names, columns)
+            named = found_in(path, file.schema_arrow.names, columns)
             for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(named.values())), use_threads=False):
-                yield pa.table(
-                    {
-                        ours: _strings(
-                            batch.column(theirs), kinds[ours], f"{path}: {ours.split('_')[0]} column {theirs!r}"
-                        )
-                        for ours, theirs in named.items()
-                    }
-                )
+                found = {
+                    ours: _strings(batch.column(theirs), kinds[ours], f"{path}: {ours.split('_')[0]} column {theirs!r}")
+                    for ours, theirs in named.items()
+                }
+                yield _completed(found, columns)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: can't be read as Parquet (cut short or corrupt?): {_short(error)}") from error
+
+
+def _completed(found: dict[str, pa.Array], columns: Columns) -> pa.Table:
+    """All columns, those that the file lacks as nulls."""
+    lacking = pa.nulls(len(next(iter(found.values()))), pa.string())
+    return pa.table({ours: found.get(ours, lacking) for ours in columns.sources()})
 
 
 def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
@@ -174,11 +206,8 @@ def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    named = columns.sources()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next((names for names in csv.reader(file) if names), [])
-        _require(path, header, columns)
+        named = found_in(path, _csv_names(path), columns)
         reader = pyarrow.csv.open_csv(
             path,
             # One thread, so that errors name the row.
@@ -192,12 +221,17 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
         )
         with reader:
             for batch in reader:
-                yield pa.table({ours: batch.column(theirs) for ours, theirs in named.items()})
+                yield _completed({ours: batch.column(theirs) for ours, theirs in named.items()}, columns)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
         problem = _short(error)
         if "straddl" in problem:
             problem = "a row is longer than 1 MiB; is a quotation mark left open?"
         raise UserError(_bad_utf8(path) or f"{path}: not a valid CSV: {problem}") from error
+
+
+def _csv_names(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next((names for names in csv.reader(file) if names), [])
 
 
 def _bad_utf8(path: Path) -> str | None:
@@ -222,11 +256,9 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
     # and names no line when something is wrong.
     named, kinds = columns.sources(), columns.kinds()
     try:
-        seen: dict[str, None] = {}
-        for _, record in islice(_json_objects(path), JSON_LINES_FOR_COLUMNS):
-            seen |= dict.fromkeys(record)
-        if seen:
-            _require(path, list(seen), columns)
+        names = _json_names(path)
+        if names:
+            found_in(path, names, columns)
         records = _json_objects(path)
         while chunk := list(islice(records, BATCH_ROWS)):
             yield pa.table(
@@ -240,6 +272,13 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
             )
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def _json_names(path: Path) -> list[str]:
+    seen: dict[str, None] = {}
+    for _, record in islice(_json_objects(path), JSON_LINES_FOR_COLUMNS):
+        seen |= dict.fromkeys(record)
+    return list(seen)
 
 
 def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,20 +1,21 @@
 """Where the rows are: a file, a folder or a glob becomes one stream of batches, in the order of file names."""
 
+import difflib
 import glob
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from potstill.data.formats import SUFFIXES, TEXT, Columns, Kind, read_tables
+from potstill.data.formats import LABEL, SUFFIXES, TEXT, Columns, Kind, names_in, read_tables
 from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import join_texts
 from potstill.metrics import meanings_of
-from potstill.outcomes import Classification, Outcome, Rate, Value
-from potstill.recipe import Data, Task
+from potstill.outcomes import Classification, Outcome, Rate, Value, join_label
+from potstill.recipe import SEVERAL, Data, Task
 from potstill.store import resolve
 
 SOURCE = "source"
@@ -27,7 +28,8 @@ class Batch:
     Attributes:
         file: path of the file.
         first_row: number of the batch's first row within the file, from 1; a CSV's header is no row.
-        table: string columns `text`, `label` and what else the recipe names; nulls where the source has none.
+        table: string columns `text`, `label` (of several tasks joined) and what else the recipe names; nulls where the
+            source has none.
     """
 
     file: str
@@ -41,15 +43,12 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     Raises:
         UserError: a column that tells the outcome is to be an input too, or the task names what isn't there.
     """
-    task = next(iter(tasks.values()))
-    for column, what in ((task.label, "the label"), (task.of, "a rate's tries"), (task.weight, "the weight")):
-        if column in (*data.text, *data.features.names):
-            role = "the text" if column in data.text else "a feature"
-            raise UserError(f"column {column!r} can't be both {role} and {what}; see data and tasks")
-    for name in task.reference:
-        if name not in data.features.numeric:
-            raise UserError(f"tasks: reference: {name!r} is not among data.features.numeric")
-    _refuse_unknown_metric(data, task)
+    for task in tasks.values():
+        _check_task(data, task)
+    labels = tuple(task.label for task in tasks.values())
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise UserError(f"column {twice[0]!r} is the label of two tasks")
     given = data.features
     kinds: list[tuple[Kind, list[str]]] = [
         ("number", given.numeric),
@@ -60,14 +59,25 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     holds: dict[str, Kind] = {Classification.kind: "name", Rate.kind: "share", Value.kind: "number"}
     return Columns(
         tuple(data.text),
-        task.label,
+        labels,
         split=data.split.by,
         time=data.split.time,
         group=data.group,
-        weight=task.weighing,
-        holds=holds[task.kind],
+        weight=next(iter(tasks.values())).weighing if len(tasks) == 1 else None,
+        holds=tuple(holds[task.kind] for task in tasks.values()),
         features=features,
     )
+
+
+def _check_task(data: Data, task: Task) -> None:
+    for column, what in ((task.label, "the label"), (task.of, "a rate's tries"), (task.weight, "the weight")):
+        if column in (*data.text, *data.features.names):
+            role = "the text" if column in data.text else "a feature"
+            raise UserError(f"column {column!r} can't be both {role} and {what}; see data and tasks")
+    for name in task.reference:
+        if name not in data.features.numeric:
+            raise UserError(f"tasks: reference: {name!r} is not among data.features.numeric")
+    _refuse_unknown_metric(data, task)
 
 
 def _refuse_unknown_metric(data: Data, task: Task) -> None:
@@ -90,14 +100,17 @@ def sources_of(data: Data) -> dict[str, str]:
 
 
 def find_files(location: str) -> list[Path]:
-    """The files behind a path, a folder (searched through) or a glob, in the order of their names.
+    """The files behind a path, a folder (searched through) or a glob, or several of these, each in order of names.
 
     In folders and globs, other kinds of files are passed over; in folders hidden ones (`.x`, `_x`) too.
 
     Raises:
         UserError: nothing is there, nothing of a kind that can be read, or it isn't a local path.
     """
-    location = resolve(location)
+    return [file for place in location.split(SEVERAL) for file in _files_at(resolve(place))]
+
+
+def _files_at(location: str) -> list[Path]:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location):
         raise UserError(f"{location}: only local files, folders and globs are read; copy the data here first")
     path = Path(location)
@@ -142,13 +155,19 @@ def stream_batches(location: str, columns: Columns) -> Iterator[Batch]:
 
 
 def _joined(table: pa.Table, columns: Columns) -> pa.Table:
-    """The table with its text columns as one, `text`."""
-    names = [ours for ours in columns.sources() if ours.startswith(TEXT)]
-    text = table[names[0]]
-    if len(names) > 1:
+    """The table with its text columns as one, `text`, and its labels likewise, `label`."""
+
+    def joined(prefix: str, join: Callable[[Sequence[str]], str]) -> tuple[list[str], pa.Array]:
+        names = [ours for ours in columns.sources() if ours.startswith(prefix)]
+        if len(names) == 1:
+            return names, table[names[0]]
         rows = zip(*(table[name].to_pylist() for name in names), strict=True)
-        text = pa.array([join_texts(row) for row in rows], pa.string())
-    return table.drop_columns(names).add_column(0, "text", text)
+        return names, pa.array([join(row) for row in rows], pa.string())
+
+    texts, text = joined(TEXT, join_texts)
+    labels, label = joined(LABEL, lambda row: join_label([(value or "").strip() for value in row]))
+    rest = table.drop_columns([*texts, *labels])
+    return pa.table({"text": text, "label": label} | {name: rest[name] for name in rest.column_names})
 
 
 def check_source(data: Data, tasks: dict[str, Task]) -> None:
@@ -159,8 +178,22 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
     """
     columns = columns_of(data, tasks)
     for location in sources_of(data).values():
-        first = find_files(location)[0]
+        files = find_files(location)
         if data.item_weeks:
-            check_sales(first, data.item_weeks)
+            check_sales(files[0], data.item_weeks)
+        elif columns.several:
+            _refuse_lacking(location, files, columns)
         else:
-            next(read_tables(first, columns), None)
+            next(read_tables(files[0], columns), None)
+
+
+def _refuse_lacking(location: str, files: Sequence[Path], columns: Columns) -> None:
+    """Refuse files of which none has one of the columns: each may lack some, but a misspelt name is in none."""
+    known = {name for file in files for name in names_in(file)}
+    for ours, theirs in columns.sources().items():
+        if ours.startswith((TEXT, LABEL)) and theirs not in known:
+            nearest = difflib.get_close_matches(theirs, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise UserError(f"{location}: no file has a column {theirs!r}{hint}")
+    for file in files:
+        next(read_tables(file, columns), None)

@@ -4,7 +4,7 @@ import datetime
 import math
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from potstill.data.read import stream_batches
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
 from potstill.errors import UserError
 from potstill.inputs import number, read_date
-from potstill.outcomes import Rate, Value
+from potstill.outcomes import Classification, Rate, Value, split_label
 from potstill.recipe import Task
 
 NO_LABEL = -1
@@ -96,13 +96,46 @@ class Survey:
         return {Reason(code).words: count for code, count in found.most_common()}
 
 
-def survey(locations: Mapping[int, str], columns: Columns, task: Task, seed: int) -> Survey:
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one task.
+
+    Attributes:
+        column: their name in the source.
+        number: whether they are numbers.
+        label: `[rows]`, index into `names`, NO_LABEL where the row has none.
+        names: labels in alphabetical order.
+    """
+
+    column: str
+    number: bool
+    label: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def labels_of(rows: Survey, columns: Columns) -> list[Labels]:
+    """Each task's labels by themselves."""
+    numbers = [kind != "name" for kind in columns.holds]
+    if not columns.several:
+        return [Labels(columns.label[0], numbers[0], rows.label, rows.names)]
+    joined = [split_label(name) for name in rows.names]
+    found = []
+    for column, numeric, own in zip(columns.label, numbers, zip(*joined, strict=True), strict=True):
+        names = tuple(sorted({label for label in own if label}))
+        index = {name: place for place, name in enumerate(names)}
+        place = np.array([*(index.get(label, NO_LABEL) if label else NO_LABEL for label in own), NO_LABEL])
+        # NO_LABEL, as an index, points to the last.
+        found.append(Labels(column, numeric, place[rows.label], names))
+    return found
+
+
+def survey(locations: Mapping[int, str], columns: Columns, tasks: Sequence[Task], seed: int) -> Survey:
     """Read all rows once, keeping digests and numbers only, and mark rows without text, usable label or group.
 
     Args:
         locations: where the rows of each role (index into SPLITS) are.
         columns: which columns to read.
-        task: says what a usable label is.
+        tasks: say what a usable label is, in the order of the columns' labels.
         seed: makes the order of groups.
 
     Raises:
@@ -123,7 +156,7 @@ def survey(locations: Mapping[int, str], columns: Columns, task: Task, seed: int
             for text, values, group, weight, name in zip(texts, features, groupings, weights, names, strict=True):
                 keys += input_key(text, (*values, group))
                 # Of tries, 1 of 10 and 1 of 20 are two labels.
-                name = f"{name} of {weight}" if name and task.of else name
+                name = f"{name} of {weight}" if name and tasks[0].of else name
                 labels.append(index.setdefault(name, len(index)) if name else NO_LABEL)
             apart.extend(shuffle_order(seed, map(str.encode, divisions)).tolist())
             groups.extend(shuffle_order(seed, map(str.encode, groupings)).tolist())
@@ -131,7 +164,7 @@ def survey(locations: Mapping[int, str], columns: Columns, task: Task, seed: int
             times.extend(moments)
             roles.extend([role] * len(texts))
             rows = zip(texts, names, weights, divisions, groupings, moments, features, strict=True)
-            reasons.extend(_flaw(_Row(*row), columns, task) for row in rows)
+            reasons.extend(_flaw(_Row(*row), columns, tasks) for row in rows)
         if len(labels) == before:
             raise UserError(f"{location}: no rows, only column names")
     result = Survey(
@@ -184,7 +217,7 @@ class _Row(NamedTuple):
     features: tuple[str, ...]
 
 
-def _flaw(row: _Row, columns: Columns, task: Task) -> Reason:
+def _flaw(row: _Row, columns: Columns, tasks: Sequence[Task]) -> Reason:
     if not row.text:
         return Reason.EMPTY_TEXT
     if not row.label:
@@ -193,7 +226,8 @@ def _flaw(row: _Row, columns: Columns, task: Task) -> Reason:
         return Reason.EMPTY_GROUP
     if columns.weight and not _above_zero(row.weight):
         return Reason.WEIGHT_NOT_ABOVE_ZERO
-    odd = _odd_number(row.label, row.weight, task) if columns.number else Reason.KEPT
+    labels = zip(split_label(row.label) if columns.several else [row.label], tasks, strict=True)
+    odd = next((why for label, task in labels if label and (why := _odd_label(label, row.weight, task))), Reason.KEPT)
     late = Reason.TIME_NOT_A_DATE if columns.time and math.isnan(row.moment) else Reason.KEPT
     return odd or _odd_feature(row.features, columns) or late
 
@@ -225,7 +259,9 @@ def label_value(label: str, weight: str, task: Task) -> float:
     return value / float(weight) if task.of else value
 
 
-def _odd_number(label: str, weight: str, task: Task) -> Reason:
+def _odd_label(label: str, weight: str, task: Task) -> Reason:
+    if task.kind == Classification.kind:
+        return Reason.KEPT
     try:
         value = label_value(label, weight, task)
     except ValueError:
@@ -254,8 +290,9 @@ def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
     """Mark duplicates, contradictions and leaks, so that what is kept can be learnt and measured honestly.
 
     Of rows with one text the first is kept; where labels are numbers, the first with each number, for one title may
-    well have two prices. Between given splits test comes before validation and validation before training: the test
-    rows stay whole, and what would leak into them is taken from the others.
+    well have two prices; of several tasks, all whose labels are for other tasks than those before. Between given
+    splits test comes before validation and validation before training: the test rows stay whole, and what would leak
+    into them is taken from the others.
 
     Args:
         rows: the survey.
@@ -263,9 +300,12 @@ def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
         columns: say whether labels are numbers, and what may not stand in two splits or alone.
     """
     reason = rows.reason.copy()
+    labels = labels_of(rows, columns)
     _mark_repeats(rows, reason)
     if columns.number:
         _allow_other_numbers(rows, reason)
+    if columns.several:
+        _allow_other_tasks(rows, labels, reason)
     if given and columns.split:
         for held, lower, why in (
             (TEST, (TRAIN, VALIDATION), Reason.GROUP_ALSO_IN_TEST),
@@ -274,10 +314,11 @@ def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
             kept = reason == Reason.KEPT
             held_groups = rows.apart[kept & (rows.role == held)]
             reason[kept & np.isin(rows.role, lower) & np.isin(rows.apart, held_groups)] = why
-    if given and not columns.number:
-        kept = reason == Reason.KEPT
-        taught = np.unique(rows.label[kept & (rows.role == TRAIN)])
-        reason[kept & (rows.role != TRAIN) & ~np.isin(rows.label, taught)] = Reason.UNKNOWN_LABEL
+    for own in labels if given else []:
+        if not own.number:
+            kept = reason == Reason.KEPT
+            taught = [NO_LABEL, *np.unique(own.label[kept & (rows.role == TRAIN)])]
+            reason[kept & (rows.role != TRAIN) & ~np.isin(own.label, taught)] = Reason.UNKNOWN_LABEL
     if columns.group:
         _mark_alone(rows, reason)
     return replace(rows, reason=reason)
@@ -320,6 +361,21 @@ def _allow_other_numbers(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
     reason[order[1:][again]] = Reason.DUPLICATE
 
 
+def _allow_other_tasks(rows: Survey, labels: list[Labels], reason: npt.NDArray[np.uint8]) -> None:
+    """Take back what made a text with labels for other tasks a contradiction, in place."""
+    told = np.stack([own.label != NO_LABEL for own in labels], axis=1)
+    repeated = np.flatnonzero(reason == Reason.CONFLICTING_LABEL)
+    keys = {rows.key[i].tobytes() for i in repeated}
+    seen = {
+        key: told[i].copy() for i in np.flatnonzero(reason == Reason.KEPT) if (key := rows.key[i].tobytes()) in keys
+    }
+    for i in repeated:
+        before = seen[rows.key[i].tobytes()]
+        if not (before & told[i]).any():
+            before |= told[i]
+            reason[i] = Reason.KEPT
+
+
 def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]) -> None:
     """Refuse data from which nothing can be learnt, whatever the division.
 
@@ -337,15 +393,21 @@ def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]
     for role, location in locations.items():
         if not np.any(rows.kept & (rows.role == role)):
             raise UserError(f"{location}: all rows were rejected ({len(rows):,} rows read, of these {reasons})")
-    sizes = np.bincount(rows.label[rows.kept], minlength=len(rows.names))
-    classes = np.flatnonzero(sizes)
-    where = f"{locations[TRAIN]}: label column {columns.label!r}"
+    for labels in labels_of(rows, columns):
+        _refuse_labels(labels, rows, f"{locations[TRAIN]}: label column {labels.column!r}", reasons)
+
+
+def _refuse_labels(labels: Labels, rows: Survey, where: str, reasons: str) -> None:
+    told = labels.label[rows.kept]
+    sizes = np.bincount(told[told != NO_LABEL], minlength=len(labels.names))
+    classes = [labels.names[i] for i in np.flatnonzero(sizes)]
     if len(classes) < 2:
-        what = "number" if columns.number else "class"
-        raise UserError(f"{where} has one {what}, {rows.names[classes[0]]!r}; at least two are needed to learn from")
-    if columns.number:
+        what = "number" if labels.number else "class"
+        found = f"one {what}, {classes[0]!r}" if classes else "no label"
+        raise UserError(f"{where} has {found}; at least two are needed to learn from")
+    if labels.number:
         return
-    single = [rows.names[i] for i in np.flatnonzero(sizes == 1)]
+    single = [labels.names[i] for i in np.flatnonzero(sizes == 1)]
     if single:
         note = f" (after setting aside {reasons})" if reasons else ""
         raise UserError(
@@ -376,16 +438,19 @@ def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str
             why = f"column {divider!r} has {_plural(found, 'value')}, which don't fill every split"
             raise UserError(f"{location}: {why}: {SPLITS[which]} is left empty; choose another data.split")
         raise UserError(f"{location}: {len(split):,} rows are too few: {SPLITS[which]} is left empty; add rows")
-    if columns.number:
-        return
-    label = rows.label[rows.kept]
-    untaught = np.setdiff1d(label, label[split == TRAIN])
-    if len(untaught):
-        names = _listed([rows.names[i] for i in untaught])
-        raise UserError(
-            f"{location}: divided by {divider!r}, training has no row of {_plural(len(untaught), 'class')}: "
-            f"{names}; choose another data.split.seed or data.split.by"
-        )
+    for labels in labels_of(rows, columns):
+        label = labels.label[rows.kept]
+        untaught = np.setdiff1d(label, [NO_LABEL, *label[split == TRAIN]])
+        if len(untaught) and not labels.number:
+            names = _listed([labels.names[i] for i in untaught])
+            by = f"divided by {divider!r}, " if divider else ""
+            raise UserError(
+                f"{location}: {by}training has no row of {_plural(len(untaught), 'class')} of {labels.column!r}: "
+                f"{names}; choose another data.split.seed or data.split.by"
+            )
+        for which in (TRAIN, VALIDATION, TEST):
+            if np.all(label[split == which] == NO_LABEL):
+                raise UserError(f"{location}: {SPLITS[which]} has no row with a {labels.column!r}; add rows")
 
 
 def refuse_backwards(rows: Survey, split: Splits, columns: Columns, location: str) -> None:

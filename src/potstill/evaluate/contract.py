@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from potstill.evaluate.quality import Interval
@@ -13,29 +14,51 @@ from potstill.recipe import Budget
 
 @dataclass(frozen=True)
 class Measured:
-    """What the contract looks at, all of the int8 student on the test rows.
+    """What the contract looks at in a task, all of the int8 student on the test rows.
 
     Attributes:
         metric: what "better" means here.
         retention: how much of the teacher's quality it keeps.
         agreement: share of rows with the teacher's answer.
         flips: share of rows whose answer int8 changed.
-        latency_p95_ms: at batch 1 on one thread.
-        size_mb: model and tokenizer, in 10^6 bytes.
         over_control: its metric minus the control's, paired.
         over_baseline: its metric minus the baseline's, paired.
-        over_champion: its metric minus the champion's on the same rows, paired; none without a champion.
     """
 
     metric: Meaning
     retention: float
     agreement: float
     flips: float
-    latency_p95_ms: float
-    size_mb: float
     over_control: Interval
     over_baseline: Interval
-    over_champion: Interval | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the int8 student asks for, whatever its tasks.
+
+    Attributes:
+        latency_p95_ms: at batch 1 on one thread.
+        size_mb: model and tokenizer, in 10^6 bytes.
+    """
+
+    latency_p95_ms: float
+    size_mb: float
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The present champion on the same rows.
+
+    Attributes:
+        version: its version.
+        metric: what "better" means here.
+        over: the int8 student's metric minus the champion's, paired.
+    """
+
+    version: str
+    metric: Meaning
+    over: Interval
 
 
 @dataclass(frozen=True)
@@ -82,29 +105,43 @@ class Verdict:
         return cls(values["accepted"], tuple(values["reasons"]), clauses, champion)
 
 
-def judge(measured: Measured, budget: Budget, champion: str) -> Verdict:
+def judge(tasks: Mapping[str, Measured], cost: Cost, budget: Budget, champion: Rival | None) -> Verdict:
     """Hold every clause against what was measured. A figure that is not a number fails its clause.
 
     Args:
-        measured: the figures.
-        budget: the limits.
-        champion: version that `over_champion` speaks of.
+        tasks: the figures of each task, by its name; a single one's name is empty.
+        cost: time and size.
+        budget: the limits, the same for every task.
+        champion: what there is to beat; none: nothing.
     """
+    clauses = [
+        replace(clause, name=f"{task} {clause.name}", words=f"{task} {clause.words}") if task else clause
+        for task, measured in tasks.items()
+        for clause in _of_task(measured, budget)
+    ]
+    clauses += [
+        _at_most("latency", cost.latency_p95_ms, budget.latency_p95_ms, "answers within {:.2f} ms (p95)"),
+        _at_most("size", cost.size_mb, budget.size_mb, "weighs {:.1f} MB"),
+    ]
+    reasons = tuple(clause.words for clause in clauses if not clause.passed)
+    return Verdict(not reasons, reasons, tuple(clauses), _compared(champion) if champion else None)
+
+
+def _of_task(measured: Measured, budget: Budget) -> tuple[Clause, ...]:
     metric = measured.metric
     kept = metric.title if metric.zero_is_nothing else f"gain in {metric.title} over the plain forecast"
-    clauses = (
+    return (
         _at_least("retention", measured.retention, budget.retention, f"keeps {{:.1%}} of the teacher's {kept}"),
         _at_least("agreement", measured.agreement, budget.agreement, "gives the teacher's answer on {:.1%} of rows"),
         _at_most("flips", measured.flips, budget.flips, "int8 changes the answer on {:.1%} of rows"),
-        _at_most("latency", measured.latency_p95_ms, budget.latency_p95_ms, "answers within {:.2f} ms (p95)"),
-        _at_most("size", measured.size_mb, budget.size_mb, "weighs {:.1f} MB"),
         _not_worse("control", measured.over_control, metric, "control (no teacher)"),
         _not_worse("baseline", measured.over_baseline, metric, "baseline (no encoder)"),
     )
-    reasons = tuple(clause.words for clause in clauses if not clause.passed)
-    over = measured.over_champion
-    comparison = Comparison(champion, _better(over.value, metric), over.value, over.low, over.high) if over else None
-    return Verdict(not reasons, reasons, clauses, comparison)
+
+
+def _compared(champion: Rival) -> Comparison:
+    over = champion.over
+    return Comparison(champion.version, _better(over.value, champion.metric), over.value, over.low, over.high)
 
 
 def _at_least(name: str, found: float, required: float, words: str) -> Clause:

@@ -103,9 +103,10 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], metric:
         left, right = figure.subplots(1, 2)
         for model, epochs in curves.items():
             numbers = [epoch["epoch"] for epoch in epochs]
-            line = {"color": COLOURS[model], "label": model, "marker": "o", "markersize": 4}
+            # One task's teacher has a colour with all teachers, and no figure over all tasks.
+            line = {"color": COLOURS[model.split()[0]], "label": model, "marker": "o", "markersize": 4}
             left.plot(numbers, [epoch["loss"] for epoch in epochs], **line)
-            right.plot(numbers, [epoch[f"validation_{metric}"] for epoch in epochs], **line)
+            right.plot(numbers, [epoch.get(f"validation_{metric}", np.nan) for epoch in epochs], **line)
         for axes, words in (
             (left, "training loss (the student's counts the teacher's view too)"),
             (right, f"validation {title}"),

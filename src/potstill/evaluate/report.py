@@ -10,6 +10,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from potstill.metrics import primary
+from potstill.outcomes import Part, outcome_of, parts_of
 from potstill.store import write_text
 
 MODELS = ("baseline", "control", "teacher", "student", "student_int8", "champion")
@@ -31,12 +33,30 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             # Our own drawings; matplotlib has escaped the names in them.
             figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704
             first=next(iter(summary["metrics"].values())),
+            tasks=_tasks(summary, figures),
+            outcomes=[part.outcome for part in _parts(summary)],
+            kinds=[part.outcome.kind for part in _parts(summary)],
             columns=columns_of(summary),
             table=table_rows(summary),
             all_metrics=_all_metrics(summary),
-            confused=most_confused(summary["confusion"], summary["outcome"]["names"]) if summary["confusion"] else [],
         ),
     )
+
+
+def _parts(summary: Mapping[str, Any]) -> tuple[Part, ...]:
+    return parts_of(outcome_of(summary["outcome"]))
+
+
+def _tasks(summary: Mapping[str, Any], figures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What is drawn of each task, and its pairs of classes that are taken for each other."""
+    found = []
+    for part in _parts(summary):
+        drawn = {kind: figures.get(part.named(kind)) for kind in ("forecasts", "confusion", "reliability")}
+        matrix = summary["confusion"].get(part.task or summary["task"])
+        confused = most_confused(matrix["counts"], matrix["names"]) if matrix else []
+        shown = {kind: None if svg is None else Markup(svg) for kind, svg in drawn.items()}  # noqa: S704
+        found.append({"name": part.task, "confused": confused, **shown})
+    return found
 
 
 # The table with its intervals needs this many columns of a terminal.
@@ -46,15 +66,23 @@ METRICS_SHOWN = 2
 
 def columns_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Heads of the table of models: the family's first metrics, and what every model has."""
-    titles = [meaning["title"] for meaning in summary["metrics"].values()][:METRICS_SHOWN]
+    titles = [meaning["title"] for meaning in _shown(summary).values()]
     return ("model", *titles, "retention", "agreement", "p50 ms", "p95 ms", "MB")
 
 
 def table_rows(summary: Mapping[str, Any], intervals: bool = True) -> list[tuple[str, ...]]:
     """The models' figures as text, a row a model, in the order of `columns_of`."""
-    meanings = dict(list(summary["metrics"].items())[:METRICS_SHOWN])
+    meanings = _shown(summary)
     found = summary["models"]
     return [_row(model, found[model], meanings, intervals) for model in MODELS if model in found]
+
+
+def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of the table: the first ones or, of several tasks, each one's deciding metric."""
+    parts = _parts(summary)
+    if len(parts) > 1:
+        return {name: summary["metrics"][name] for name in (part.named(primary(part.outcome)) for part in parts)}
+    return dict(list(summary["metrics"].items())[:METRICS_SHOWN])
 
 
 def models_table(summary: Mapping[str, Any], width: int) -> Table:

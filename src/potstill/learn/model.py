@@ -22,7 +22,7 @@ from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
 from potstill.inputs import Features
-from potstill.outcomes import Outcome, Rate, Value, outcome_of
+from potstill.outcomes import Outcome, Rate, Together, Value, outcome_of
 from potstill.store import resolve
 
 CATEGORY_WIDTH, TOWER_WIDTH, JOINED_WIDTH = 16, 128, 256
@@ -31,6 +31,7 @@ MOST_DEVIATIONS = 5.0
 # Of a normal head, in halves of the whole scale; learning soon finds its own.
 FIRST_SPREAD = 0.25
 NO_FEATURES = Features()
+HEAD = "head.json"
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,18 @@ class NormalHead(nn.Module):
         return -(distance**2) / 2
 
 
+class Heads(nn.Module):
+    """A vector → logits `[batch, outcomes]` of several tasks side by side, each from a last layer of its own."""
+
+    def __init__(self, width: int, outcome: Together) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleList(_last_layer(width, part.outcome) for part in outcome.parts)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Logits `[batch, outcomes]` of vectors `[batch, width]`."""
+        return torch.cat([layer(vector) for layer in self.tasks], dim=1)
+
+
 class TaskModel(nn.Module):
     """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`.
 
@@ -171,6 +184,17 @@ class TaskModel(nn.Module):
         logits: Tensor = self.on_top["classifier"](self.dropout(vector))
         return logits
 
+    def inherit(self, teachers: Sequence["TaskModel"]) -> None:
+        """Take over what stands on the encoder: the first teacher's or, of several, each task's last layer."""
+        if len(teachers) == 1:
+            self.on_top.load_state_dict(teachers[0].on_top.state_dict())
+            return
+        for name, module in self.on_top.items():
+            if name != "classifier":
+                module.load_state_dict(teachers[0].on_top[name].state_dict())
+        for layer, teacher in zip(self.on_top["classifier"].tasks, teachers, strict=True):  # type: ignore[arg-type]
+            layer.load_state_dict(teacher.on_top["classifier"].state_dict())
+
     def fit_features(self, inputs: Inputs) -> None:
         """Learn the scale of numbers from the training rows."""
         if self.head.features:
@@ -178,6 +202,8 @@ class TaskModel(nn.Module):
 
 
 def _last_layer(width: int, outcome: Outcome) -> nn.Module:
+    if isinstance(outcome, Together):
+        return Heads(width, outcome)
     if isinstance(outcome, Value) and outcome.head == "normal":
         return NormalHead(width, outcome)
     last = nn.Linear(width, len(outcome))
@@ -229,13 +255,13 @@ def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     save_file({k: v.contiguous() for k, v in model.on_top.state_dict().items()}, folder / "head.safetensors")
     head = {**vars(model.head), "outcome": model.head.outcome.spec(), "features": model.head.features.spec()}
-    (folder / "head.json").write_text(json.dumps(head, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / HEAD).write_text(json.dumps(head, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def load_model(folder: Path) -> tuple[TaskModel, Any]:
     """The model, in evaluation mode, and its tokenizer, as `save_model` wrote them."""
     encoder, tokenizer = load_encoder(str(folder))
-    head = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+    head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
     families = {"outcome": outcome_of(head["outcome"]), "features": Features.from_spec(head["features"])}
     model = TaskModel(encoder, Head(**head | families))
     model.on_top.load_state_dict(load_file(folder / "head.safetensors"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
@@ -14,11 +15,17 @@ from potstill.learn import terms
 from potstill.learn.model import Head, TaskModel, encode, save_model
 from potstill.learn.trainer import Examples, Loss, train
 from potstill.metrics import better, primary
+from potstill.outcomes import Outcome, Part, parts_of
 from potstill.recipe import Distill, Training
 from potstill.store import writing
 
 HISTORY = "history.json"
 OnEpoch = Callable[[Mapping[str, float]], None]
+
+
+def sum_over(outcome: Outcome, term: Callable[[slice, Part], Tensor]) -> Tensor:
+    """Sum of a term `[batch]` over the tasks; it is given the place of each task's logits, and the task."""
+    return torch.stack([term(part.columns, part) for part in parts_of(outcome)]).sum(dim=0)
 
 
 def examples(tokenizer: Any, rows: Rows, head: Head, teacher: npt.NDArray[np.float32] | None = None) -> Examples:
@@ -41,6 +48,7 @@ def learn(
     on_epoch: OnEpoch,
     signals: Callable[[Rows], npt.NDArray[np.float32]] | None = None,
     loss: Loss | None = None,
+    part: Part | None = None,
 ) -> dict[str, float]:
     """Train a model on a dataset's training rows and write it, with its `history.json`, to `folder`.
 
@@ -54,16 +62,18 @@ def learn(
         on_epoch: called after each epoch.
         signals: the teacher's logits `[rows, outcomes]` of given rows; none: labels alone.
         loss: one value an example; none: that of the labels alone.
+        part: the one task to learn, from the rows that have a label for it; none: all.
 
     Returns:
         Validation figures of the epoch that was kept.
     """
     schema = read_schema(dataset)
-    splits = [read_rows(dataset, split, schema) for split in ("train", "validation")]
+    whole = (read_rows(dataset, split, schema) for split in ("train", "validation"))
+    splits = [rows.of(part) if part else rows for rows in whole]
     train_rows, validation = (examples(tokenizer, rows, head, signals(rows) if signals else None) for rows in splits)
     model, epochs = train(
         make_model,
-        loss or hard_loss(settings),
+        loss or hard_loss(settings, head.outcome),
         train_rows,
         validation,
         settings,
@@ -77,11 +87,16 @@ def learn(
     return {"best_epoch": best.epoch, **{f"validation_{name}": value for name, value in best.validation.items()}}
 
 
-def hard_loss(knobs: Training) -> Loss:
-    """What the labels say, one value an example: of each row by itself, and of its place among its group."""
+def hard_loss(knobs: Training, outcome: Outcome) -> Loss:
+    """What the labels say, one value an example: of each row by itself, and of its place among its group.
+
+    Of several tasks it is the sum over those for which the row has a label.
+    """
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        alone = terms.cross_entropy(logits, batch["targets"], knobs.focus)
+        alone = sum_over(
+            outcome, lambda at, _: terms.cross_entropy(logits[:, at], batch["targets"][:, at], knobs.focus)
+        )
         if not knobs.listwise:
             return alone
         among = terms.listwise(terms.log_odds(logits), batch["labels"], batch["groups"])
@@ -90,12 +105,22 @@ def hard_loss(knobs: Training) -> Loss:
     return loss
 
 
-def soft_loss(knobs: Distill) -> Loss:
-    """α · T² · KL + (1 − α) · the loss of the labels (Hinton et al. 2015), likewise within groups, and margins."""
-    hard = hard_loss(knobs)
+def soft_loss(knobs: Distill, outcome: Outcome) -> Loss:
+    """α · T² · KL + (1 − α) · the loss of the labels (Hinton et al. 2015), likewise within groups, and margins.
+
+    Of several tasks the teacher's view counts whole where the row has a label, and by `knobs.unlabelled` elsewhere.
+    """
+    hard = hard_loss(knobs, outcome)
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        soft = terms.kl_divergence(logits, batch["teacher"], knobs.temperature)
+        def view(at: slice, part: Part) -> Tensor:
+            each = terms.kl_divergence(logits[:, at], batch["teacher"][:, at], knobs.temperature)
+            if part.place is None:
+                return each
+            labelled = batch["labels"][:, part.place].isfinite().float()
+            return each * (labelled + knobs.unlabelled * (1 - labelled))
+
+        soft = sum_over(outcome, view)
         if knobs.listwise:
             scores, teacher = terms.log_odds(logits), terms.log_odds(batch["teacher"])
             among = terms.listwise_kl(scores, teacher, batch["groups"], knobs.temperature)

@@ -26,7 +26,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from potstill.learn.model import Inputs, TaskModel
 from potstill.metrics import Truth, meanings_of, primary, score
-from potstill.outcomes import Outcome, softmax
+from potstill.outcomes import Outcome, parts_of, probabilities_of
 from potstill.progress import Progress
 from potstill.recipe import Training
 
@@ -75,11 +75,14 @@ class Units(Dataset[dict[str, Any]]):
     Args:
         examples: all rows.
         whole_groups: whether the rows of a group come together, at most MOST_ROWS of them.
+        repeats: how often each row comes, where it comes alone; none: once.
     """
 
-    def __init__(self, examples: Examples, whole_groups: bool) -> None:
+    def __init__(self, examples: Examples, whole_groups: bool, repeats: npt.NDArray[np.int64] | None = None) -> None:
         self.examples = examples
-        self._rows = _together(examples.truth.groups) if whole_groups else [[row] for row in range(len(examples))]
+        once = np.arange(len(examples))
+        rows = once if repeats is None else np.repeat(once, repeats)
+        self._rows = _together(examples.truth.groups) if whole_groups else rows[:, None].tolist()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,7 +95,7 @@ class Units(Dataset[dict[str, Any]]):
 
     def in_a_batch(self, rows: int) -> int:
         """How many units make a batch of about so many rows."""
-        return max(1, round(rows * len(self) / len(self.examples)))
+        return max(1, round(rows * len(self) / sum(map(len, self._rows))))
 
 
 def _together(groups: npt.NDArray[np.int64] | None) -> list[list[int]]:
@@ -102,6 +105,20 @@ def _together(groups: npt.NDArray[np.int64] | None) -> list[list[int]]:
     order = np.argsort(groups, kind="stable")
     whole = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return [part.tolist() for rows in whole for part in np.array_split(rows, -(-len(rows) // MOST_ROWS))]
+
+
+def repeats(outcome: Outcome, truth: Truth, balance: float, seed: int) -> npt.NDArray[np.int64]:
+    """How often each row comes in an epoch `[rows]`, so that small tasks aren't drowned; none comes less than once.
+
+    A task with n labels comes (most / n)^balance times as often as the task with most. What is left beyond whole
+    numbers is drawn by lot. A row with labels for several tasks comes as often as the smallest of them asks.
+    """
+    labelled = np.stack([np.isfinite(part.values(truth.values)) for part in parts_of(outcome)])
+    sizes = labelled.sum(axis=1)
+    wanted = (labelled * ((sizes.max() / np.maximum(sizes, 1)) ** balance)[:, None]).max(axis=0)
+    lot = np.random.default_rng(seed).random(len(wanted))
+    times: npt.NDArray[np.int64] = np.floor(wanted + lot).astype(np.int64)
+    return times
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,8 @@ def train(
     if settings.freeze_embeddings:
         freeze_embeddings(model.encoder)
     outcome = model.head.outcome
-    units, judged = (Units(rows, settings.compares_rows) for rows in (examples, validation))
+    often = repeats(outcome, examples.truth, settings.balance, settings.seed)
+    units, judged = Units(examples, settings.compares_rows, often), Units(validation, settings.compares_rows)
 
     def collate(drawn: list[dict[str, Any]]) -> dict[str, Tensor]:
         rows = [row for unit in drawn for row in unit["rows"]]
@@ -166,7 +184,7 @@ def train(
             data_collator=collate,
             # They come by length; the row numbers, which stand in for labels here, tell whose they are.
             compute_metrics=lambda found: score(
-                outcome, validation.truth.at(found.label_ids), softmax(found.predictions)
+                outcome, validation.truth.at(found.label_ids), probabilities_of(outcome, found.predictions)
             ),
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from potstill.compress.cut import cut
-from potstill.learn.model import TaskModel, load_model
+from potstill.data.dataset import read_schema
+from potstill.learn.model import TaskModel
 from potstill.learn.signals import read_signals
-from potstill.learn.student import OnEpoch, learn, soft_loss
+from potstill.learn.student import OnEpoch, head_of, learn, soft_loss
+from potstill.learn.teachers import load_teachers
 from potstill.recipe import Distill, Student
 
 
@@ -20,8 +22,9 @@ def distill(
 ) -> dict[str, float]:
     """Cut the teacher and train what remains on its logits and the labels; write the student's folder.
 
-    The student starts with the teacher's embeddings, chosen layers and head. The loop never runs the teacher:
-    its logits are joined from the signals by row digest.
+    The student starts with the teacher's embeddings, chosen layers and head; where each task has a teacher of its own,
+    with the first one's layers and everyone's head. The loop never runs a teacher: its logits are joined from the
+    signals by row digest.
 
     Returns:
         Validation figures of the epoch that was kept.
@@ -29,21 +32,24 @@ def distill(
     Raises:
         UserError: the teacher hasn't those layers, or the signals don't cover the rows.
     """
-    model, tokenizer = load_model(teacher)
+    schema = read_schema(dataset)
+    teachers = load_teachers(teacher, schema.outcome)
+    first, tokenizer = teachers[0]
+    head = head_of(schema, first.head.pooling, first.head.max_tokens)
 
     def make_student() -> TaskModel:
-        made = TaskModel(cut(model.encoder, form.chosen), model.head)
-        made.on_top.load_state_dict(model.on_top.state_dict())
+        made = TaskModel(cut(first.encoder, form.chosen), head)
+        made.inherit([model for model, _ in teachers])
         return made
 
     return learn(
         dataset,
-        model.head,
+        head,
         make_student,
         tokenizer,
         settings,
         student,
         on_epoch,
         signals=lambda rows: read_signals(signals, rows.row),
-        loss=soft_loss(settings),
+        loss=soft_loss(settings, schema.outcome),
     )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from potstill.compress.pack import pack
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
+from potstill.data.split import SPLITS
 from potstill.edge import EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
@@ -21,9 +22,22 @@ from potstill.evaluate.trivial import reference, trivial
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.student import HISTORY
+from potstill.learn.teachers import load_teachers, teacher_folders
 from potstill.machine import describe, versions
 from potstill.metrics import Meaning, Metric, Truth, meanings_of, metrics_of, primary
-from potstill.outcomes import Classification, Outcome, Probabilities, Rate, Value, softmax
+from potstill.outcomes import (
+    Classification,
+    Floats,
+    Outcome,
+    Part,
+    Probabilities,
+    Rate,
+    Single,
+    Together,
+    Value,
+    parts_of,
+    probabilities_of,
+)
 from potstill.recipe import Budget, Evaluate
 from potstill.store import writing
 
@@ -72,14 +86,15 @@ def evaluate(
         The int8 student's figures.
     """
     schema = read_schema(inputs.dataset)
-    rows = read_rows(inputs.dataset, "test", schema)
+    splits = {split: read_rows(inputs.dataset, split, schema) for split in SPLITS}
+    rows = splits["test"]
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
-        candidates = _candidates(inputs, schema, rows, Path(scratch))
+        candidates = _candidates(inputs, schema, splits, Path(scratch))
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
         times = _latencies(candidates, _sample(_records(rows, schema), settings))
     outcome = schema.outcome
-    predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(inputs, schema, rows)}
-    truth, plain_error = rows.truth, _plain_error(inputs, schema)
+    predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(schema, splits)}
+    truth, plain_error = rows.truth, _plain_error(splits["train"], schema)
     metrics = {model: _metrics(outcome, truth, found, plain_error) for model, found in predicted.items()}
     resampled = quality.resample(metrics, truth, settings.resamples, settings.seed)
     models = {
@@ -88,7 +103,12 @@ def evaluate(
         | {"size_bytes": candidate.size_bytes}
         for model, candidate in candidates.items()
     }
-    verdict = contract.judge(_measured(outcome, models, candidates, resampled), budget, champion)
+    verdict = contract.judge(
+        _measured(outcome, models, candidates, resampled, truth),
+        _cost(models["student_int8"]),
+        budget,
+        _champion(outcome, champion, resampled),
+    )
     summary = {
         **names,
         "task": schema.task,
@@ -99,8 +119,8 @@ def evaluate(
         "rejected": schema.rejected,
         "models": models,
         "verdict": json.loads(verdict.to_json()),
-        "confusion": _confusion(outcome, rows, candidates["student_int8"]),
-        "curves": _curves(inputs),
+        "confusion": _confusion(schema, truth, candidates["student_int8"]),
+        "curves": _curves(inputs, outcome),
         "machine": describe(),
         "versions": versions(),
     }
@@ -114,19 +134,15 @@ def evaluate(
     return {name: value for name, value in models["student_int8"].items() if value is not None}
 
 
-def _candidates(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> dict[str, Candidate]:
+def _candidates(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: Path) -> dict[str, Candidate]:
     """Every model, opened anew. The teacher's answers come from its signals; its time, from the same graph format."""
+    rows = splits["test"]
     records = _records(rows, schema)
-    train, validation = (read_rows(inputs.dataset, split, schema) for split in ("train", "validation"))
-    baseline = Baseline(train, validation, schema)
-    teacher = pack(*load_model(inputs.teacher), scratch / "teacher", schema.text)
     control = pack(*load_model(inputs.control), scratch / "control", schema.text)
     found = {
-        "baseline": Candidate(
-            baseline.probabilities(records), lambda row: baseline.probabilities([row]), baseline.size_bytes()
-        ),
+        "baseline": _baseline(schema, splits, records),
         "control": _from_edge(control, records),
-        "teacher": _from_edge(teacher, records, softmax(read_signals(inputs.signals, rows.row))),
+        "teacher": _teacher(inputs, schema, rows, scratch),
         "student": _from_edge(inputs.edge / "float", records),
         "student_int8": _from_edge(inputs.edge / "int8", records),
     }
@@ -140,12 +156,40 @@ def _records(rows: Rows, schema: Schema) -> list[Row]:
     return [{schema.text[0]: text, **features} for text, features in zip(rows.text, rows.features, strict=True)]
 
 
-def _from_edge(folder: Path, records: Sequence[Row], probabilities: Probabilities | None = None) -> Candidate:
+def _from_edge(folder: Path, records: Sequence[Row]) -> Candidate:
     model = EdgeModel(folder, threads=1)
-    if probabilities is None:
-        probabilities = model.probabilities(records)
-    size_bytes = sum(file.stat().st_size for file in folder.iterdir())
-    return Candidate(probabilities, lambda row: model.probabilities([row]), size_bytes)
+    return Candidate(model.probabilities(records), lambda row: model.probabilities([row]), _bytes(folder))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -> Candidate:
+    """A plain model for each task."""
+    models = [
+        Baseline(splits["train"].of(part), splits["validation"].of(part), schema.of(part))
+        for part in parts_of(schema.outcome)
+    ]
+
+    def probabilities(asked: Sequence[Row]) -> Probabilities:
+        return np.concatenate([model.probabilities(asked) for model in models], axis=1)
+
+    size_bytes = sum(model.size_bytes() for model in models)
+    return Candidate(probabilities(records), lambda row: probabilities([row]), size_bytes)
+
+
+def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candidate:
+    """The teacher, or all teachers together."""
+    teachers = load_teachers(inputs.teacher, schema.outcome)
+    folders = [pack(*teacher, scratch / f"teacher-{i}", schema.text) for i, teacher in enumerate(teachers)]
+    models = [EdgeModel(folder, threads=1) for folder in folders]
+    logits = read_signals(inputs.signals, rows.row)
+    return Candidate(
+        probabilities_of(schema.outcome, logits),
+        lambda row: [model.probabilities([row]) for model in models],
+        sum(map(_bytes, folders)),
+    )
 
 
 def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
@@ -158,11 +202,10 @@ def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
     return Candidate(adopted, candidate.answer, candidate.size_bytes)
 
 
-def _plain_error(inputs: Inputs, schema: Schema) -> float | None:
+def _plain_error(train: Rows, schema: Schema) -> float | None:
     """Mean absolute error of a plain forecast of values on the training rows; none where there is no such forecast."""
     if not schema.reference or not isinstance(schema.outcome, Value):
         return None
-    train = read_rows(inputs.dataset, "train", schema)
     return float(np.mean(np.abs(train.value - reference(schema, train))))
 
 
@@ -181,9 +224,12 @@ def _meanings(outcome: Outcome, plain_error: float | None) -> dict[str, Meaning]
     return {**meanings_of(outcome), **({} if plain_error is None else {"mase": Meaning("MASE", False)})}
 
 
-def _trivial(inputs: Inputs, schema: Schema, rows: Rows) -> Probabilities:
-    train, validation = (read_rows(inputs.dataset, split, schema) for split in ("train", "validation"))
-    return trivial(schema, train, validation, rows)
+def _trivial(schema: Schema, splits: dict[str, Rows]) -> Probabilities:
+    each = [
+        trivial(schema.of(part), splits["train"].of(part), splits["validation"].of(part), splits["test"])
+        for part in parts_of(schema.outcome)
+    ]
+    return np.concatenate(each, axis=1)
 
 
 def _sample(records: list[Row], settings: Evaluate) -> list[Row]:
@@ -204,21 +250,43 @@ def _figures(
     model: str,
     truth: Truth,
 ) -> dict[str, float]:
-    first = primary(outcome)
-    own, teachers, trivial = (resampled[name][first] for name in (model, "teacher", TRIVIAL))
-    gain = quality.gain_kept(own, teachers, trivial)
+    """A model's figures: each metric, how much it keeps, and how alike it answers; of several tasks, of each too."""
     intervals = {name: quality.interval(metric) for name, metric in resampled[model].items()}
-    # What has no zero of its own has the trivial forecast's.
-    whole = meanings_of(outcome)[first].zero_is_nothing
-    intervals |= {"retention": quality.ratio(own, teachers) if whole else gain, "gain_kept": gain}
+    likeness: dict[str, float] = {}
+    parts = parts_of(outcome)
+    for part in parts:
+        rows, told = truth.of(part)
+        own, theirs = (found.probabilities[rows][:, part.columns] for found in (candidate, teacher))
+        intervals |= _kept(part.named, primary(part.outcome), part.outcome, resampled, model)
+        alike = {
+            "agreement": fidelity.agreement(part.outcome, theirs, own),
+            "kl": fidelity.kl_divergence(theirs, own),
+            **calibration.figures(part.outcome, own, told),
+        }
+        likeness |= {part.named(name): value for name, value in alike.items()}
+    if isinstance(outcome, Together):
+        intervals |= _kept(str, primary(outcome), outcome, resampled, model)
+        means = {name: np.mean([likeness[part.named(name)] for part in parts]) for name in ("agreement", "kl")}
+        likeness |= {name: float(mean) for name, mean in means.items()}
     figures: dict[str, float] = {}
     for name, found in intervals.items():
         figures |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    return figures | {
-        "agreement": fidelity.agreement(outcome, teacher.probabilities, candidate.probabilities),
-        "kl": fidelity.kl_divergence(teacher.probabilities, candidate.probabilities),
-        **calibration.figures(outcome, candidate.probabilities, truth),
-    }
+    return figures | likeness
+
+
+def _kept(
+    named: Callable[[str], str],
+    first: str,
+    outcome: Outcome,
+    resampled: dict[str, dict[str, quality.Resampled]],
+    model: str,
+) -> dict[str, quality.Interval]:
+    """How much of the teacher's deciding metric a model keeps, and of its gain over the trivial forecast."""
+    own, teachers, trivial = (resampled[name][named(first)] for name in (model, "teacher", TRIVIAL))
+    gain = quality.gain_kept(own, teachers, trivial)
+    # What has no zero of its own has the trivial forecast's.
+    whole = meanings_of(outcome)[first].zero_is_nothing
+    return {named("retention"): quality.ratio(own, teachers) if whole else gain, named("gain_kept"): gain}
 
 
 def _measured(
@@ -226,73 +294,116 @@ def _measured(
     models: dict[str, dict[str, float]],
     candidates: dict[str, Candidate],
     resampled: dict[str, dict[str, quality.Resampled]],
+    truth: Truth,
+) -> dict[str, contract.Measured]:
+    return {part.task: _measured_of(part, models, candidates, resampled, truth) for part in parts_of(outcome)}
+
+
+def _measured_of(
+    part: Part,
+    models: dict[str, dict[str, float]],
+    candidates: dict[str, Candidate],
+    resampled: dict[str, dict[str, quality.Resampled]],
+    truth: Truth,
 ) -> contract.Measured:
-    small = models["student_int8"]
-    first = primary(outcome)
-    own = resampled["student_int8"][first]
-
-    def over(model: str) -> quality.Interval:
-        return quality.difference(own, resampled[model][first])
-
+    first = primary(part.outcome)
+    own = resampled["student_int8"][part.named(first)]
+    rows, _ = truth.of(part)
+    before, after = (candidates[name].probabilities[rows][:, part.columns] for name in ("student", "student_int8"))
     return contract.Measured(
-        metric=meanings_of(outcome)[first],
-        retention=small["retention"],
-        agreement=small["agreement"],
-        flips=fidelity.flips(outcome, candidates["student"].probabilities, candidates["student_int8"].probabilities),
-        latency_p95_ms=small["latency_p95_ms"],
-        size_mb=small["size_bytes"] / 1e6,
-        over_control=over("control"),
-        over_baseline=over("baseline"),
-        over_champion=over("champion") if "champion" in resampled else None,
+        metric=meanings_of(part.outcome)[first],
+        retention=models["student_int8"][part.named("retention")],
+        agreement=models["student_int8"][part.named("agreement")],
+        flips=fidelity.flips(part.outcome, before, after),
+        over_control=quality.difference(own, resampled["control"][part.named(first)]),
+        over_baseline=quality.difference(own, resampled["baseline"][part.named(first)]),
     )
 
 
-def _curves(inputs: Inputs) -> dict[str, Any]:
-    folders = {"teacher": inputs.teacher, "control": inputs.control, "student": inputs.student}
+def _cost(small: dict[str, float]) -> contract.Cost:
+    return contract.Cost(small["latency_p95_ms"], small["size_bytes"] / 1e6)
+
+
+def _champion(
+    outcome: Outcome, version: str, resampled: dict[str, dict[str, quality.Resampled]]
+) -> contract.Rival | None:
+    if "champion" not in resampled:
+        return None
+    first = primary(outcome)
+    over = quality.difference(resampled["student_int8"][first], resampled["champion"][first])
+    return contract.Rival(version, meanings_of(outcome)[first], over)
+
+
+def _curves(inputs: Inputs, outcome: Outcome) -> dict[str, Any]:
+    teachers = teacher_folders(inputs.teacher, outcome)
+    folders = {"teacher" if len(teachers) == 1 else f"teacher {folder.name}": folder for folder in teachers}
+    folders |= {"control": inputs.control, "student": inputs.student}
     return {name: json.loads((folder / HISTORY).read_text(encoding="utf-8")) for name, folder in folders.items()}
 
 
-def _confusion(outcome: Outcome, rows: Rows, candidate: Candidate) -> list[list[int]] | None:
-    """Counts `[label][answer]` of classes; none for values."""
-    if not isinstance(outcome, Classification):
-        return None
-    guesses = candidate.probabilities.argmax(axis=1)
-    counts: list[list[int]] = quality.confusion_matrix(rows.value.astype(np.int64), guesses, len(outcome)).tolist()
-    return counts
+def _confusion(schema: Schema, truth: Truth, candidate: Candidate) -> dict[str, dict[str, Any]]:
+    """Of each task with classes their names and counts `[label][answer]`."""
+    found = {}
+    for part in parts_of(schema.outcome):
+        if isinstance(part.outcome, Classification):
+            rows, told = truth.of(part)
+            guesses = candidate.probabilities[rows][:, part.columns].argmax(axis=1)
+            counts = quality.confusion_matrix(told.values.astype(np.int64), guesses, len(part.outcome))
+            found[part.task or schema.task] = {"names": part.outcome.names, "counts": counts.tolist()}
+    return found
 
 
 def _draw(outcome: Outcome, summary: dict[str, Any], candidates: dict[str, Candidate], rows: Rows) -> dict[str, str]:
     """The report's pictures, by name: some for every kind of outcome, some for the kind at hand."""
     first = primary(outcome)
     title = meanings_of(outcome)[first].title
-    shown = {model: candidates[model].probabilities for model in ("teacher", "student_int8")}
     drawn = {
         "quality_latency": figures.quality_latency(summary["models"], first, title),
         "training_curves": figures.training_curves(summary["curves"], first, title),
     }
-    if isinstance(outcome, Classification):
-        labels = rows.value.astype(np.int64)
-        bins = {model: calibration.reliability(found, labels) for model, found in shown.items()}
-        return drawn | {
-            "confusion": figures.confusion(np.array(summary["confusion"]), outcome.names),
+    for part in parts_of(outcome):
+        told, truth = rows.truth.of(part)
+        shown = {m: candidates[m].probabilities[told][:, part.columns] for m in ("teacher", "student_int8")}
+        own = _draw_task(part.outcome, truth, shown, summary["confusion"].get(part.task or summary["task"]))
+        drawn |= {part.named(name): figure for name, figure in own.items()}
+    return drawn
+
+
+def _draw_task(
+    outcome: Single, truth: Truth, shown: dict[str, Probabilities], confusion: dict[str, Any] | None
+) -> dict[str, str]:
+    if confusion is not None:
+        bins = {model: calibration.reliability(found, truth.values.astype(int)) for model, found in shown.items()}
+        return {
+            "confusion": figures.confusion(np.array(confusion["counts"]), confusion["names"]),
             "reliability": figures.reliability_diagram(bins, said="confidence", came="accuracy"),
         }
     if isinstance(outcome, Rate):
-        bins = {model: calibration.rate_bins(found[:, 1], rows.truth) for model, found in shown.items()}
-        return drawn | {"reliability": figures.reliability_diagram(bins, said="rate said", came="rate that came true")}
-    shares = {model: calibration.quantile_shares(outcome, found, rows.value) for model, found in shown.items()}
+        bins = {model: calibration.rate_bins(found[:, 1], truth) for model, found in shown.items()}
+        return {"reliability": figures.reliability_diagram(bins, said="rate said", came="rate that came true")}
+    assert isinstance(outcome, Value)  # noqa: S101 - classes have a confusion
+    shares = {model: calibration.quantile_shares(outcome, found, truth.values) for model, found in shown.items()}
     median = outcome.quantile(shown["student_int8"], 0.5)
-    return drawn | {
-        "forecasts": figures.forecasts(rows.value, median, scale=SCALES[outcome.scale]),
+    return {
+        "forecasts": figures.forecasts(truth.values, median, scale=SCALES[outcome.scale]),
         "reliability": figures.quantile_diagram(shares),
     }
 
 
 def _write_predictions(path: Path, rows: Rows, schema: Schema, candidates: dict[str, Candidate]) -> None:
     """Each model's answer to each test row, so that any figure can be checked or cut another way."""
-    outcome = schema.outcome
-    answers = {model: outcome.decode(c.probabilities) for model, c in candidates.items()}
-    labels = [outcome.names[int(i)] for i in rows.value] if isinstance(outcome, Classification) else rows.value
     told = {name: found for name, found in (("group", rows.group), ("weight", rows.weight)) if found is not None}
-    table = pa.table({"row": rows.row, "text": rows.text, "label": labels, **told, **answers})
-    pq.write_table(table, path, compression="zstd")
+    table: dict[str, Any] = {"row": rows.row, "text": rows.text, **told}
+    for part in parts_of(schema.outcome):
+        values = part.values(rows.value)
+        table[part.named("label")] = _labels(part.outcome, values)
+        for model, candidate in candidates.items():
+            table[part.named(model)] = part.outcome.decode(candidate.probabilities[:, part.columns])
+    pq.write_table(pa.table(table), path, compression="zstd")
+
+
+def _labels(outcome: Single, values: Floats) -> Any:
+    """Labels as the source has them; none where a row has none."""
+    if isinstance(outcome, Classification):
+        return [outcome.names[int(i)] if np.isfinite(i) else None for i in values]
+    return values

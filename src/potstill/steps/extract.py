@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from potstill.data.dataset import read_schema, stream_rows
-from potstill.learn.model import encode, load_model, predict_logits
+from potstill.data.split import SPLITS
 from potstill.learn.signals import Batch, write_signals
+from potstill.learn.teachers import load_teachers, teachers_logits
 from potstill.progress import Progress
 from potstill.store import writing
-
-SPLITS = ("train", "validation", "test")
 
 
 def extract(
@@ -29,15 +28,14 @@ def extract(
         How many rows and shards were written.
     """
     schema = read_schema(dataset)
-    model, tokenizer = load_model(teacher)
+    teachers = load_teachers(teacher, schema.outcome)
     progress = Progress(sum(schema.rows.values()), "row")
 
     def batches() -> Iterator[Batch]:
         done = 0
         for split in SPLITS:
             for rows in stream_rows(dataset, split, shard_rows):
-                inputs = encode(tokenizer, rows, model.head)
-                yield Batch(split, rows.row, predict_logits(model, inputs, tokenizer.pad_token_id).numpy())
+                yield Batch(split, rows.row, teachers_logits(teachers, rows))
                 done += len(rows)
                 progress.at(done, split)
 
@@ -47,7 +45,7 @@ def extract(
             batches(),
             teacher_digest=teacher_digest,
             dataset_digest=dataset_digest,
-            outcomes=model.head.outcome.names,
+            outcomes=schema.outcome.names,
         )
     progress.say(f"{manifest.rows:,} rows of teacher logits in {len(manifest.parts)} shards")
     return {"rows": manifest.rows, "shards": len(manifest.parts)}

@@ -21,11 +21,14 @@ from potstill.data.item_weeks import item_weeks
 from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
 from potstill.data.validate import (
+    NO_LABEL,
+    Labels,
     Reason,
     Survey,
     feature_values,
     judge,
     label_value,
+    labels_of,
     refuse_backwards,
     refuse_division,
     refuse_unusable,
@@ -34,7 +37,7 @@ from potstill.data.validate import (
 )
 from potstill.errors import UserError
 from potstill.inputs import Features, learn_category
-from potstill.outcomes import Classification, Outcome, Rate, Value
+from potstill.outcomes import Classification, Outcome, Rate, Single, Together, Value, join_label, split_label
 from potstill.recipe import Data, Task
 
 REJECTED = 255  # in place of a split
@@ -45,7 +48,7 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
 
     Args:
         data: where the rows are and how they are divided.
-        tasks: the one task and its label column.
+        tasks: what is predicted, and from which column.
         dataset: folder to write: train, validation and test as Parquet shards, `schema.json`, `rejected.parquet`.
 
     Returns:
@@ -55,29 +58,28 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         UserError: the rows can't be read, nothing can be learnt from them, or the folder can't be written.
     """
     columns = columns_of(data, tasks)
-    ((task_name, task),) = tasks.items()
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch, store.writing(dataset) as draft:
         data = _prepared(data, Path(scratch))
         locations = {_role(name): location for name, location in sources_of(data).items()}
-        found = survey(locations, columns, task, data.split.seed)
+        found = survey(locations, columns, list(tasks.values()), data.split.seed)
         rows = judge(found, given=data.source is None, columns=columns)
         refuse_unusable(rows, columns, locations)
         split = divide(rows, data, columns)
-        outcome = outcome_for(task, columns, rows, split)
+        outcome = outcome_for(tasks, columns, rows, split)
         features = features_for(data, columns, split)
         counts = {name: int(np.sum(split == which)) for which, name in enumerate(SPLITS)}
         schema = Schema(
-            task=task_name,
+            task=", ".join(tasks),
             outcome=outcome,
             text=columns.text,
             label=columns.label,
             features=features,
-            reference=tuple(task.reference),
+            reference=tuple(name for task in tasks.values() for name in task.reference),
             group=columns.group,
             weight=columns.weight,
             rows=counts,
             rejected=rows.counts(),
-            digest=_write(draft, data, task, columns, rows, split, outcome, features),
+            digest=_write(draft, data, list(tasks.values()), columns, rows, split, outcome, features),
         )
         write_schema(draft, schema)
     _report(rows, counts, outcome)
@@ -99,13 +101,23 @@ def _prepared(data: Data, scratch: Path) -> Data:
     return data.model_copy(update={"source": str(scratch / "item_weeks.parquet"), "item_weeks": None})
 
 
-def outcome_for(task: Task, columns: Columns, rows: Survey, split: Splits) -> Outcome:
-    """What the task's labels mean: its classes, or bins over the numbers of the training rows."""
+def outcome_for(tasks: dict[str, Task], columns: Columns, rows: Survey, split: Splits) -> Outcome:
+    """What the tasks' labels mean: classes, or bins over the numbers of the training rows."""
+    each = {
+        name: _outcome(task, columns, labels, split)
+        for (name, task), labels in zip(tasks.items(), labels_of(rows, columns), strict=True)
+    }
+    return Together(tuple(each.items())) if columns.several else next(iter(each.values()))
+
+
+def _outcome(task: Task, columns: Columns, labels: Labels, split: Splits) -> Single:
+    told = labels.label != NO_LABEL
     if task.kind == Classification.kind:
-        return _classes(task, [rows.names[i] for i in np.unique(rows.label[rows.kept])])
+        return _classes(task, [labels.names[i] for i in np.unique(labels.label[told & (split != REJECTED)])])
+    taught = labels.label[told & (split == TRAIN)]
     if task.kind == Rate.kind:
-        return Rate(_prior(task, rows, split), task.bid, columns.group is not None, task.decides)
-    numbers = np.array([rows.names[i] for i in rows.label[split == TRAIN]], dtype=np.float64)
+        return Rate(_prior(task, labels.names, taught), task.bid, columns.group is not None, task.decides)
+    numbers = np.array([labels.names[i] for i in taught], dtype=np.float64)
     knobs = (task.bins, task.scale, task.smoothing, task.service_level, task.head, task.decides)
     return Value.from_values(numbers, *knobs)
 
@@ -119,10 +131,10 @@ def _classes(task: Task, names: Sequence[str]) -> Classification:
     return Classification.from_labels(names, task.decides, task.replies)
 
 
-def _prior(task: Task, rows: Survey, split: Splits) -> float:
+def _prior(task: Task, names: Sequence[str], taught: npt.NDArray[np.int64]) -> float:
     """Share of yes among the tries of the training rows."""
-    counts = np.bincount(rows.label[split == TRAIN], minlength=len(rows.names))
-    pairs = [name.partition(" of ")[::2] for name in rows.names]
+    counts = np.bincount(taught, minlength=len(names))
+    pairs = [name.partition(" of ")[::2] for name in names]
     tries = counts * np.array([float(of or 1) if n else 0.0 for (_, of), n in zip(pairs, counts, strict=True)])
     yes = [n * float(of or 1) * label_value(label, of, task) for (label, of), n in zip(pairs, counts, strict=True) if n]
     return float(np.sum(yes) / tries.sum())
@@ -165,8 +177,8 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
         else:
             keys = [key.tobytes() for key in rows.key[pool]]
             order = shuffle_order(data.split.seed, keys)
-            if columns.number:
-                # A text that occurs with several numbers must not cross.
+            if columns.number or columns.several:
+                # A text that occurs with several numbers, or for several tasks, must not cross.
                 split[pool] = split_by_group(order, data.split.validation, test)
             else:
                 split[pool] = split_by_label(rows.label[pool], order, data.split.validation, test)
@@ -180,7 +192,7 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
 def _write(
     draft: Path,
     data: Data,
-    task: Task,
+    tasks: Sequence[Task],
     columns: Columns,
     rows: Survey,
     split: Splits,
@@ -204,7 +216,7 @@ def _write(
             here = slice(start, start + batch.table.num_rows)
             start = here.stop
             for which, name in enumerate(SPLITS):
-                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields, columns, task)
+                table = _clean(batch.table.filter(pa.array(split[here] == which)), fields, columns, tasks)
                 digest.add(name, table["row"].to_pylist())
                 shards[which].write(table)
             if not rows.kept[here].all():
@@ -229,7 +241,7 @@ def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
         raise UserError("data: the files changed while they were read; run again when they are at rest")
 
 
-def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, task: Task) -> pa.Table:
+def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, tasks: Sequence[Task]) -> pa.Table:
     """Rows as they are stored: ends stripped, numbers as numbers, missing features null, with their digests."""
     made: dict[str, list[Any]] = {field.name: strip(table, field.name) for field in fields}
     weights = strip(table, "weight")
@@ -240,7 +252,9 @@ def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, task: Task
     made["row"] = [row_digest(text, label, (*values, *others)) for text, label, values, others in rows]
     if columns.number:
         pairs = zip(made["label"], weights, strict=True)
-        made["label"] = [repr(label_value(label, weight, task)) for label, weight in pairs]
+        made["label"] = [repr(label_value(label, weight, tasks[0])) for label, weight in pairs]
+    if columns.several:
+        made["label"] = [_as_stored(label, tasks) for label in made["label"]]
     for field in fields:
         if field.type == pa.float64():
             made[field.name] = [
@@ -249,6 +263,16 @@ def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, task: Task
         elif field.nullable:
             made[field.name] = [value or None for value in made[field.name]]
     return pa.table(made, schema=pa.schema(fields))
+
+
+def _as_stored(joined: str, tasks: Sequence[Task]) -> str:
+    """Labels of several tasks with numbers as numbers."""
+    labels = zip(split_label(joined), tasks, strict=True)
+    return join_label([_number_or_name(label or "", task) for label, task in labels])
+
+
+def _number_or_name(label: str, task: Task) -> str:
+    return label if not label or task.kind == Classification.kind else repr(label_value(label, "", task))
 
 
 def _set_aside(batch: Batch, reason: npt.NDArray[np.uint8]) -> pa.Table:

@@ -17,21 +17,24 @@ from tokenizers import Tokenizer
 
 if __package__:
     from potstill.inputs import Features, join_texts
-    from potstill.outcomes import Classification, outcome_of, parts_of, probabilities_of
+    from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
 else:
     try:  # The two modules that travel with a registered version go first.
         from inputs import Features, join_texts  # type: ignore[import-not-found, no-redef]
-        from outcomes import Classification, outcome_of, parts_of, probabilities_of  # type: ignore[import-not-found, no-redef]
+        from outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
         from potstill.inputs import Features, join_texts
-        from potstill.outcomes import Classification, outcome_of, parts_of, probabilities_of
+        from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
 
 # A text alone, or a row of a table: column → value.
 Row = str | Mapping[Any, Any]
 
 
+CATALOGUE, VECTORS = "catalogue.json", "catalogue.npy"
+
+
 class EdgeModel:
-    """A folder with `model.onnx`, `tokenizer.json` and `card.json`.
+    """A folder with `model.onnx`, `tokenizer.json` and `card.json`; to retrieve answers, with a catalogue of them.
 
     Args:
         folder: what compress wrote: `edge/int8` or `edge/float`.
@@ -56,9 +59,24 @@ class EdgeModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        self._vectors: npt.NDArray[np.float32] | None = None
+        if (folder / CATALOGUE).is_file():
+            answers = json.loads((folder / CATALOGUE).read_text(encoding="utf-8"))
+            self._know(answers, np.load(folder / VECTORS, allow_pickle=False).astype(np.float32))
+
+    def learn_catalogue(self, answers: Sequence[str]) -> None:
+        """Choose from these answers from now on."""
+        self._know(answers, self.logits(answers))
+
+    def _know(self, answers: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
+        if not isinstance(self.outcome, Retrieval):
+            raise TypeError(f"a {self.outcome.kind} has no catalogue")
+        self.outcome, self._vectors = self.outcome.over(answers), vectors
 
     def logits(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Logits `[rows, outcomes]`, in the order given; batches of like length, so that little is padding.
+
+        A model that retrieves answers has no logits: it gives the texts' vectors `[rows, width]`.
 
         Args:
             rows: texts, or rows of a table: column → value.
@@ -69,7 +87,7 @@ class EdgeModel:
         """
         tables = [{self.text_columns[0]: row} if isinstance(row, str) else row for row in rows]
         texts = [self._text(row) for row in tables]
-        found = np.empty((len(rows), len(self.outcome)), dtype=np.float32)
+        found: list[npt.NDArray[np.float32]] = []
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -80,12 +98,18 @@ class EdgeModel:
             }
             if self.features:
                 inputs |= self.features.arrays([tables[i] for i in chosen])
-            found[chosen] = self._session.run(["logits"], inputs)[0]
-        return found
+            found.append(self._session.run(["logits"], inputs)[0])
+        logits = np.concatenate(found) if found else np.empty((0, len(self.outcome)), dtype=np.float32)
+        return logits[np.argsort(order)]
 
     def probabilities(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float64]:
-        """Probabilities `[rows, outcomes]`, in the order given."""
-        return probabilities_of(self.outcome, self.logits(rows, batch_size))
+        """Probabilities `[rows, outcomes]`, in the order given; of a retrieval `[rows, answers]`."""
+        logits = self.logits(rows, batch_size)
+        if isinstance(self.outcome, Retrieval):
+            if self._vectors is None:
+                raise ValueError("there is no catalogue to choose from")
+            return self.outcome.probabilities(logits, self._vectors)
+        return side_by_side(self.outcome, logits)
 
     def answer(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """For each row what its outcome says: a class with probabilities and its reply, or a forecast with its band.

@@ -19,6 +19,7 @@ from potstill.outcomes import (
     Part,
     Probabilities,
     Rate,
+    Retrieval,
     Single,
     Together,
     Value,
@@ -30,6 +31,8 @@ Metric = Callable[[Floats], Floats]
 DECILES = tuple(i / 10 for i in range(1, 10))
 # How far down a ranking a shop's page reaches.
 PLACES = 10
+# How many answers a person looks through.
+FEW = 5
 # Keeps logarithms finite where a model is certain.
 TINY = 1e-12
 
@@ -73,6 +76,11 @@ MEANINGS: Mapping[str, Mapping[str, Meaning]] = {
         "r2": Meaning("R²", True),
         "pinball": Meaning("pinball", False, "{:,.4g}"),
         "coverage": Meaning("in 80 % band", True, "{:.1%}", may_decide=False),
+    },
+    Retrieval.kind: {
+        "mrr": Meaning("MRR", True, zero_is_nothing=True),
+        "recall_at_1": Meaning("recall@1", True, "{:.1%}", zero_is_nothing=True),
+        "recall_at_5": Meaning("recall@5", True, "{:.1%}", zero_is_nothing=True),
     },
 }
 OF_A_BID = {"value_at_bid": Meaning("value at bid", True, "{:.3g}")}
@@ -196,6 +204,8 @@ def _metrics_of(outcome: Single, truth: Truth, probabilities: Probabilities) -> 
     weights = np.ones(len(truth)) if truth.weights is None else truth.weights
     if isinstance(outcome, Classification):
         found = _of_classes(truth.values.astype(np.int64), probabilities.argmax(axis=1), len(outcome))
+    elif isinstance(outcome, Retrieval):
+        found = _of_choices(truth.values.astype(np.int64), probabilities)
     elif isinstance(outcome, Rate):
         found = _of_rates(outcome, truth.values, probabilities[:, 1].astype(np.float64))
     else:
@@ -266,6 +276,20 @@ def macro_f1(weights: Floats, labels: Labels, guesses: Labels, outcomes: int) ->
     present = labelled > 0
     mean: Floats = (f1 * present).sum(axis=1) / present.sum(axis=1)
     return mean
+
+
+# ── choices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_choices(labels: Labels, probabilities: Probabilities) -> dict[str, Metric]:
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    # Of equal ones the place in the middle: who can't tell answers apart hasn't found any.
+    rank = 1 + (probabilities > own).sum(axis=1) + ((probabilities == own).sum(axis=1) - 1) / 2
+    return {
+        "mrr": _mean_of(1 / rank),
+        "recall_at_1": _mean_of((rank <= 1).astype(np.float64)),
+        "recall_at_5": _mean_of((rank <= FEW).astype(np.float64)),
+    }
 
 
 # ── rates ────────────────────────────────────────────────────────────────────────────────────────────────────────────

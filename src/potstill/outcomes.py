@@ -25,6 +25,8 @@ TAIL = 0.001
 MARGIN_BINS = 2
 # Two rates give the same answer where their log-odds differ by at most this: by about a quarter of the rate.
 SAME_LOG_ODDS = 0.25
+# How many of a catalogue's answers are given.
+ANSWERS_GIVEN = 5
 
 
 _Transform = Callable[[Floats], Floats]
@@ -366,7 +368,78 @@ class Value:
         return [dict(zip(self.fields, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 
-Single = Classification | Rate | Value
+@dataclass(frozen=True)
+class Retrieval:
+    """The best of a catalogue's answers to a text: a softmax over the likeness of their vectors.
+
+    A model gives each text a vector of length 1; the likeness of two is their cosine. A row's value is the place of
+    its answer among those of its split, in alphabetical order.
+
+    Attributes:
+        tau: divides the cosine before the softmax; lower is more decided.
+        names: the catalogue, once there is one.
+        decides: name of the metric that decides; none: the family's first.
+    """
+
+    tau: float = 0.05
+    names: tuple[str, ...] = ()
+    decides: str | None = None
+    kind = "retrieval"
+    fields = ("answer", "confidence", "answers")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def spec(self) -> dict[str, Any]:
+        """The family as JSON, without the catalogue; `outcome_of` reads it."""
+        return {"kind": self.kind, "tau": self.tau, "decides": self.decides}
+
+    def over(self, catalogue: Sequence[str]) -> "Retrieval":
+        """The same with a catalogue to choose from."""
+        return Retrieval(self.tau, tuple(catalogue), self.decides)
+
+    def encode(self, labels: Sequence[str]) -> Floats:
+        """Places `[rows]` of the answers among these very answers, in alphabetical order."""
+        index = {answer: i for i, answer in enumerate(sorted(set(labels)))}
+        return np.array([index[label] for label in labels], dtype=np.float64)
+
+    def targets(self, values: Floats) -> npt.NDArray[np.float32]:
+        """None `[rows, 0]`: what is to be chosen from differs from batch to batch."""
+        return np.zeros((len(values), 0), dtype=np.float32)
+
+    def probabilities(self, vectors: Probabilities, catalogue: Probabilities) -> Floats:
+        """Probabilities `[rows, answers]` of vectors `[rows, width]` and the catalogue's `[answers, width]`."""
+        return softmax(vectors @ catalogue.T / self.tau)
+
+    def of_pairs(self, vectors: Probabilities, values: Floats) -> Floats:
+        """Probabilities `[rows, answers]` of whole splits: their texts' and answers' vectors `[rows, 2 · width]`."""
+        first = np.unique(values, return_index=True)[1]
+        asked, answers = np.split(vectors, 2, axis=1)
+        return self.probabilities(asked, answers[first])
+
+    def same(self, reference: Probabilities, other: Probabilities) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` on which both choose the same answer."""
+        found: npt.NDArray[np.bool_] = reference.argmax(axis=1) == other.argmax(axis=1)
+        return found
+
+    def adopt(self, other: "Outcome", probabilities: Probabilities) -> Floats:
+        """Another model's probabilities. Raises TypeError where the other doesn't choose answers."""
+        if not isinstance(other, Retrieval):
+            raise TypeError(f"it answers with a {other.kind}, not with a {self.kind}")
+        return probabilities.astype(np.float64)
+
+    def decode(self, probabilities: Probabilities) -> list[str]:
+        """The chosen answer of each row."""
+        return [self.names[i] for i in probabilities.argmax(axis=1)]
+
+    def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
+        """For each row its best `answer`, the `confidence` in it, and the best few `answers` with theirs."""
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :ANSWERS_GIVEN]
+        few = [{self.names[i]: float(row[i]) for i in places} for row, places in zip(probabilities, best, strict=True)]
+        return [{"answer": next(iter(found)), "confidence": max(found.values()), "answers": found} for found in few]
+
+
+Single = Classification | Rate | Value | Retrieval
 
 
 @dataclass(frozen=True)
@@ -513,11 +586,26 @@ def _single_of(spec: Mapping[str, Any]) -> Single:
     kind = values.pop("kind")
     if kind == Classification.kind:
         return Classification.from_spec(values)
+    if kind == Retrieval.kind:
+        return Retrieval(**values)
     return Rate(**values) if kind == Rate.kind else Value(**values)
 
 
-def probabilities_of(outcome: Outcome, logits: Probabilities) -> Floats:
-    """Probabilities `[rows, outcomes]` of logits: a distribution for each task."""
+def probabilities_of(outcome: Outcome, logits: Probabilities, values: Floats) -> Floats:
+    """Probabilities `[rows, outcomes]` of what a model said of a whole split: a distribution for each task.
+
+    Args:
+        outcome: the family.
+        logits: `[rows, outcomes]`; of a retrieval vectors `[rows, 2 · width]`.
+        values: labels of the rows, which tell where a retrieval's answers are the same.
+    """
+    if isinstance(outcome, Retrieval):
+        return outcome.of_pairs(logits, values)
+    return side_by_side(outcome, logits)
+
+
+def side_by_side(outcome: Outcome, logits: Probabilities) -> Floats:
+    """Probabilities `[rows, outcomes]` of logits `[rows, outcomes]`: a softmax for each task."""
     return np.concatenate([softmax(logits[:, part.columns]) for part in parts_of(outcome)], axis=1)
 
 

@@ -151,8 +151,9 @@ class Data(Section):
 class Task(Section):
     """What is predicted."""
 
-    kind: Literal["classification", "rate", "value"] = Field(
-        "classification", description="A class out of several, the chance of a yes, or a number such as a price."
+    kind: Literal["classification", "rate", "value", "retrieval"] = Field(
+        "classification",
+        description="A class out of several, the chance of a yes, a number such as a price, or the best answer.",
     )
     label: ColumnName = Field("label", description="Column with the label.")
     weight: ColumnName | None = Field(None, description="Column that says how much a row counts; none: all alike.")
@@ -169,6 +170,7 @@ class Task(Section):
     scale: Literal["log", "count", "linear"] = Field(
         "log", description="Spread of a value's bins: log where values differ by factors, count from zero on."
     )
+    tau: float = Field(0.05, gt=0, le=1, description="Divides a retrieval's likeness; lower is more decided.")
     head: Literal["histogram", "normal"] = Field(
         "histogram", description="What a model says of a value: a whole distribution, or its centre (regression)."
     )
@@ -180,14 +182,14 @@ class Task(Section):
     @model_validator(mode="after")
     def _has_no_knob_of_another_kind(self) -> Self:
         owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level"), "value")
-        owners |= {"of": "rate", "bid": "rate", "replies": "classification"}
+        owners |= {"of": "rate", "bid": "rate", "replies": "classification", "tau": "retrieval"}
         for name, owner in owners.items():
             # A pipeline's form sends defaults too.
             if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to kind: {owner}")
         if self.of is not None and self.weight is not None:
             raise ValueError("a rate's tries are its weight; give either of or weight")
-        if self.reference and self.kind == "classification":
+        if self.reference and self.kind not in {"rate", "value"}:
             raise ValueError("reference belongs to kind: rate or value")
         return self
 
@@ -343,11 +345,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _retrieves_by_text_alone(self) -> Self:
+        if self.data.features.names and any(task.kind == "retrieval" for task in self.tasks.values()):
+            raise ValueError("a retrieval compares texts: data.features can't be used")
+        return self
+
+    @model_validator(mode="after")
     def _asks_of_one_or_several_tasks_what_fits(self) -> Self:
         for_one: dict[str, Any] = {"data.group": self.data.group}
         for name, task in self.tasks.items():
             told = {"weight": task.weight, "of": task.of, "reference": task.reference}
             for_one |= {f"tasks.{name}.{knob}": value for knob, value in told.items()}
+            for_one |= {f"tasks.{name}.kind: retrieval": task.kind == "retrieval"}
         for_several: dict[str, Any] = {
             "teacher.per_task": self.teacher.per_task,
             "teacher.balance": self.teacher.balance,

@@ -287,7 +287,8 @@ def _answer_columns(outcome: outcomes.Outcome) -> list[ColSpec]:
 
 
 def _answer_types(outcome: outcomes.Single) -> list[tuple[str, DataType | Map]]:
-    types = {"label": DataType.string, "reply": DataType.string, "probabilities": Map(DataType.double)}
+    types: dict[str, DataType | Map] = {"label": DataType.string, "reply": DataType.string, "answer": DataType.string}
+    types |= dict.fromkeys(("probabilities", "answers"), Map(DataType.double))
     return [(name, types.get(name, DataType.double)) for name in outcome.fields]
 
 

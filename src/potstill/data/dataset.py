@@ -16,7 +16,7 @@ from potstill.data.formats import FEATURE
 from potstill.errors import UserError
 from potstill.inputs import Features
 from potstill.metrics import Truth
-from potstill.outcomes import Outcome, Part, outcome_of
+from potstill.outcomes import Outcome, Part, Retrieval, outcome_of
 
 SCHEMA_FILE = "schema.json"
 REJECTED_FILE = "rejected.parquet"
@@ -78,6 +78,7 @@ class Rows:
         features: column → value, of each row.
         weight: how much each row counts `[rows]`; none: all alike.
         group: name of each row's group; none: rows aren't compared.
+        answer: the label as text, where it is to be found among many; none otherwise.
     """
 
     row: list[str]
@@ -86,6 +87,7 @@ class Rows:
     features: list[dict[str, Any]]
     weight: npt.NDArray[np.float64] | None = None
     group: list[str] | None = None
+    answer: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -109,7 +111,13 @@ class Rows:
             features=[self.features[i] for i in rows],
             weight=None if self.weight is None else self.weight[rows],
             group=None if self.group is None else [self.group[i] for i in rows],
+            answer=None if self.answer is None else [self.answer[i] for i in rows],
         )
+
+    @property
+    def catalogue(self) -> list[str]:
+        """The different answers, in alphabetical order."""
+        return sorted(set(self.answer or []))
 
     @property
     def truth(self) -> Truth:
@@ -162,13 +170,15 @@ def _stored(schema: Schema) -> list[str]:
 
 
 def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
+    labels = table.column("label").to_pylist()
     return Rows(
         row=table.column("row").to_pylist(),
         text=table.column("text").to_pylist(),
-        value=schema.outcome.encode(table.column("label").to_pylist()),
+        value=schema.outcome.encode(labels),
         features=_records(table, schema.features.names),
         weight=table.column("weight").to_numpy() if schema.weight else None,
         group=table.column("group").to_pylist() if schema.group else None,
+        answer=labels if isinstance(schema.outcome, Retrieval) else None,
     )
 
 

@@ -46,7 +46,7 @@ class Columns:
         time: by which the rows are divided.
         group: whose rows are compared with each other.
         weight: says how much a row counts.
-        holds: what each label is: a name, a number, or a share of yes.
+        holds: what each label is: a name, a number, a share of yes, or free text.
         features: columns besides text → what they hold.
     """
 
@@ -62,7 +62,12 @@ class Columns:
     @property
     def number(self) -> bool:
         """Whether the one label is a number."""
-        return len(self.label) == 1 and self.holds != ("name",)
+        return len(self.label) == 1 and self.holds[0] in FRACTIONAL
+
+    @property
+    def closed(self) -> bool:
+        """Whether the one label is a class: numbers and texts come in any number, and any may be new."""
+        return len(self.label) == 1 and self.holds == ("name",)
 
     @property
     def several(self) -> bool:

@@ -14,7 +14,7 @@ from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import join_texts
 from potstill.metrics import meanings_of
-from potstill.outcomes import Classification, Outcome, Rate, Value, join_label
+from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Value, join_label
 from potstill.recipe import SEVERAL, Data, Task
 from potstill.store import resolve
 
@@ -56,7 +56,12 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         ("name", given.categorical),
     ]
     features = {name: kind for kind, names in kinds for name in names}
-    holds: dict[str, Kind] = {Classification.kind: "name", Rate.kind: "share", Value.kind: "number"}
+    holds: dict[str, Kind] = {
+        Classification.kind: "name",
+        Rate.kind: "share",
+        Value.kind: "number",
+        Retrieval.kind: "text",
+    }
     return Columns(
         tuple(data.text),
         labels,
@@ -84,6 +89,7 @@ def _refuse_unknown_metric(data: Data, task: Task) -> None:
     kinds: dict[str, Outcome] = {
         Classification.kind: Classification(()),
         Rate.kind: Rate(bid=task.bid, grouped=data.group is not None),
+        Retrieval.kind: Retrieval(),
         Value.kind: Value(0, 1, task.bins, task.scale, task.smoothing, task.service_level),
     }
     known = [name for name, meaning in meanings_of(kinds[task.kind]).items() if meaning.may_decide]

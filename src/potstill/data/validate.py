@@ -19,7 +19,7 @@ from potstill.data.read import stream_batches
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
 from potstill.errors import UserError
 from potstill.inputs import number, read_date
-from potstill.outcomes import Classification, Rate, Value, split_label
+from potstill.outcomes import Classification, Rate, Retrieval, Value, split_label
 from potstill.recipe import Task
 
 NO_LABEL = -1
@@ -102,30 +102,30 @@ class Labels:
 
     Attributes:
         column: their name in the source.
-        number: whether they are numbers.
+        closed: whether they are classes, not numbers or texts of which any may be new.
         label: `[rows]`, index into `names`, NO_LABEL where the row has none.
         names: labels in alphabetical order.
     """
 
     column: str
-    number: bool
+    closed: bool
     label: npt.NDArray[np.int64]
     names: tuple[str, ...]
 
 
 def labels_of(rows: Survey, columns: Columns) -> list[Labels]:
     """Each task's labels by themselves."""
-    numbers = [kind != "name" for kind in columns.holds]
+    closed = [kind == "name" for kind in columns.holds]
     if not columns.several:
-        return [Labels(columns.label[0], numbers[0], rows.label, rows.names)]
+        return [Labels(columns.label[0], closed[0], rows.label, rows.names)]
     joined = [split_label(name) for name in rows.names]
     found = []
-    for column, numeric, own in zip(columns.label, numbers, zip(*joined, strict=True), strict=True):
+    for column, shut, own in zip(columns.label, closed, zip(*joined, strict=True), strict=True):
         names = tuple(sorted({label for label in own if label}))
         index = {name: place for place, name in enumerate(names)}
         place = np.array([*(index.get(label, NO_LABEL) if label else NO_LABEL for label in own), NO_LABEL])
         # NO_LABEL, as an index, points to the last.
-        found.append(Labels(column, numeric, place[rows.label], names))
+        found.append(Labels(column, shut, place[rows.label], names))
     return found
 
 
@@ -260,7 +260,7 @@ def label_value(label: str, weight: str, task: Task) -> float:
 
 
 def _odd_label(label: str, weight: str, task: Task) -> Reason:
-    if task.kind == Classification.kind:
+    if task.kind in {Classification.kind, Retrieval.kind}:
         return Reason.KEPT
     try:
         value = label_value(label, weight, task)
@@ -289,8 +289,8 @@ def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np
 def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
     """Mark duplicates, contradictions and leaks, so that what is kept can be learnt and measured honestly.
 
-    Of rows with one text the first is kept; where labels are numbers, the first with each number, for one title may
-    well have two prices; of several tasks, all whose labels are for other tasks than those before. Between given
+    Of rows with one text the first is kept; where labels are no classes, the first with each, for one title may well
+    have two prices; of several tasks, all whose labels are for other tasks than those before. Between given
     splits test comes before validation and validation before training: the test rows stay whole, and what would leak
     into them is taken from the others.
 
@@ -302,8 +302,8 @@ def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
     reason = rows.reason.copy()
     labels = labels_of(rows, columns)
     _mark_repeats(rows, reason)
-    if columns.number:
-        _allow_other_numbers(rows, reason)
+    if not columns.closed and not columns.several:
+        _allow_other_labels(rows, reason)
     if columns.several:
         _allow_other_tasks(rows, labels, reason)
     if given and columns.split:
@@ -315,7 +315,7 @@ def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
             held_groups = rows.apart[kept & (rows.role == held)]
             reason[kept & np.isin(rows.role, lower) & np.isin(rows.apart, held_groups)] = why
     for own in labels if given else []:
-        if not own.number:
+        if own.closed:
             kept = reason == Reason.KEPT
             taught = [NO_LABEL, *np.unique(own.label[kept & (rows.role == TRAIN)])]
             reason[kept & (rows.role != TRAIN) & ~np.isin(own.label, taught)] = Reason.UNKNOWN_LABEL
@@ -351,8 +351,8 @@ def _mark_repeats(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
     reason[loser] = np.where(leaks, leaked, why)
 
 
-def _allow_other_numbers(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
-    """Take back what made a text with another number a contradiction; of equal numbers the first is kept, in place."""
+def _allow_other_labels(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
+    """Take back what made a text with another label a contradiction; of equal labels the first is kept, in place."""
     reason[reason == Reason.CONFLICTING_LABEL] = Reason.KEPT
     kept = np.flatnonzero(reason == Reason.KEPT)
     order = kept[np.lexsort((kept, rows.label[kept], rows.key[kept, 1], rows.key[kept, 0]))]
@@ -402,10 +402,10 @@ def _refuse_labels(labels: Labels, rows: Survey, where: str, reasons: str) -> No
     sizes = np.bincount(told[told != NO_LABEL], minlength=len(labels.names))
     classes = [labels.names[i] for i in np.flatnonzero(sizes)]
     if len(classes) < 2:
-        what = "number" if labels.number else "class"
+        what = "class" if labels.closed else "label"
         found = f"one {what}, {classes[0]!r}" if classes else "no label"
         raise UserError(f"{where} has {found}; at least two are needed to learn from")
-    if labels.number:
+    if not labels.closed:
         return
     single = [labels.names[i] for i in np.flatnonzero(sizes == 1)]
     if single:
@@ -441,7 +441,7 @@ def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str
     for labels in labels_of(rows, columns):
         label = labels.label[rows.kept]
         untaught = np.setdiff1d(label, [NO_LABEL, *label[split == TRAIN]])
-        if len(untaught) and not labels.number:
+        if len(untaught) and labels.closed:
             names = _listed([labels.names[i] for i in untaught])
             by = f"divided by {divider!r}, " if divider else ""
             raise UserError(

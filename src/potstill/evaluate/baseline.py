@@ -18,13 +18,14 @@ from potstill.edge import Row
 from potstill.evaluate.trivial import tries
 from potstill.inputs import Features
 from potstill.metrics import better, primary, score
-from potstill.outcomes import Classification, Floats, Outcome, Value
+from potstill.outcomes import Classification, Floats, Outcome, Value, softmax
 
 # Inverse strengths of regularisation among which the validation rows choose.
 STRENGTHS = (1.0, 10.0, 100.0)
 RIDGE_STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 FEW_ROWS = 1000
 MOST_TREE_CATEGORIES = 255
+LIKENESS_TAU = 0.1
 
 
 class Baseline:
@@ -65,6 +66,34 @@ class Baseline:
     def size_bytes(self) -> int:
         """Bytes of what it would have to keep."""
         return self._view.size_bytes() + _weight(self._model)
+
+
+class Likeness:
+    """Retrieval by the cosine of TF-IDF vectors, whose words are weighed by the training texts and answers.
+
+    Args:
+        train: rows to learn words from.
+        schema: the family of outcomes with its catalogue, and the columns.
+    """
+
+    def __init__(self, train: Rows, schema: Schema) -> None:
+        self._column = schema.text[0]
+        texts = [*train.text, *train.catalogue]
+        # Of an unknown catalogue any word may be the one that counts.
+        self._vectorizer = _vectorizer(texts).set_params(min_df=1).fit([*texts, *schema.outcome.names])
+        self._catalogue = self._vectorizer.transform(schema.outcome.names)
+
+    def probabilities(self, rows: Sequence[Row]) -> Floats:
+        """Probabilities `[rows, answers]`: the softmax of the cosines over a tenth."""
+        texts = [row if isinstance(row, str) else row[self._column] for row in rows]
+        likeness = (self._vectorizer.transform(texts) @ self._catalogue.T).toarray()
+        return softmax(likeness / LIKENESS_TAU)
+
+    def size_bytes(self) -> int:
+        """The vocabulary as JSON, its weights, and the catalogue's vectors, as float32 with places."""
+        terms = {term: int(i) for term, i in self._vectorizer.vocabulary_.items()}
+        vectors = 8 * int(self._catalogue.nnz)
+        return len(json.dumps(terms, ensure_ascii=False).encode()) + 4 * len(terms) + vectors
 
 
 class _Words:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from potstill.data.dataset import Rows, Schema
 from potstill.inputs import number
-from potstill.outcomes import Floats, Rate, Value
+from potstill.outcomes import Floats, Rate, Retrieval, Value
 
 
 def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats:
@@ -17,9 +17,11 @@ def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats
 
     With reference columns their mean is the forecast: as it is for a value, with a spread as wide as its errors on
     the validation rows; through a logistic curve for a rate. Without, it is the training rows' distribution, the same
-    for every row.
+    for every row. Of a retrieval it is any answer of the catalogue.
     """
     outcome = schema.outcome
+    if isinstance(outcome, Retrieval):
+        return np.full((len(test), len(outcome)), 1 / len(outcome))
     if schema.reference and isinstance(outcome, Value):
         seen = outcome.forward(reference(schema, validation))
         spread = float(np.std(outcome.forward(validation.value) - seen))

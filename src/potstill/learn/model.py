@@ -22,7 +22,7 @@ from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
 from potstill.inputs import Features
-from potstill.outcomes import Outcome, Rate, Together, Value, outcome_of
+from potstill.outcomes import Outcome, Rate, Retrieval, Together, Value, outcome_of
 from potstill.store import resolve
 
 CATEGORY_WIDTH, TOWER_WIDTH, JOINED_WIDTH = 16, 128, 256
@@ -31,6 +31,9 @@ MOST_DEVIATIONS = 5.0
 # Of a normal head, in halves of the whole scale; learning soon finds its own.
 FIRST_SPREAD = 0.25
 NO_FEATURES = Features()
+# What a model takes of a batch, and how the same of an answer is called.
+ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical")
+ANSWER = "answer_"
 HEAD = "head.json"
 
 
@@ -52,17 +55,25 @@ class Inputs:
     Attributes:
         ids: token ids of each row.
         features: `numeric` `[rows, numbers]` and `categorical` `[rows, columns]`; empty where the head has none.
+        answers: token ids of each row's answer, where answers are retrieved.
     """
 
     ids: Sequence[Sequence[int]]
     features: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    answers: Sequence[Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def batch(self, rows: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
-        """The model's arguments for some rows: ids and mask padded to the longest, features as they are."""
+        """The model's arguments for some rows: ids and mask padded to the longest, features as they are.
+
+        Answers come beside them, as `answer_input_ids` and `answer_attention_mask`.
+        """
         named = {name: torch.from_numpy(values[rows]) for name, values in self.features.items()}
+        if self.answers is not None:
+            padded = pad_batch([self.answers[row] for row in rows], pad_token_id)
+            named |= {ANSWER + name: values for name, values in padded.items()}
         return pad_batch([self.ids[row] for row in rows], pad_token_id) | named
 
 
@@ -152,7 +163,8 @@ class Heads(nn.Module):
 class TaskModel(nn.Module):
     """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`.
 
-    Features join the text's vector before the head, through one more layer.
+    Features join the text's vector before the head, through one more layer. Where answers are retrieved there is no
+    head: the text's vector, brought to length 1, stands in place of logits.
     """
 
     def __init__(self, encoder: nn.Module, head: Head) -> None:
@@ -167,7 +179,8 @@ class TaskModel(nn.Module):
             self.on_top["tower"] = FeatureTower(head.features)
             self.on_top["join"] = nn.Sequential(nn.Linear(width + TOWER_WIDTH, JOINED_WIDTH), nn.GELU())
             width = JOINED_WIDTH
-        self.on_top["classifier"] = _last_layer(width, head.outcome)
+        if not isinstance(head.outcome, Retrieval):
+            self.on_top["classifier"] = _last_layer(width, head.outcome)
 
     def forward(
         self,
@@ -181,8 +194,17 @@ class TaskModel(nn.Module):
         vector = pool(tokens, attention_mask, self.head.pooling)
         if self.head.features:
             vector = self.on_top["join"](torch.cat([vector, self.on_top["tower"](numeric, categorical)], dim=1))
+        if isinstance(self.head.outcome, Retrieval):
+            return nn.functional.normalize(vector, dim=1)
         logits: Tensor = self.on_top["classifier"](self.dropout(vector))
         return logits
+
+    def respond(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the model says of a batch: logits `[batch, outcomes]`; of pairs both vectors `[batch, 2 · width]`."""
+        said: Tensor = self(**{name: batch[name] for name in ARGUMENTS if name in batch})
+        if ANSWER + ARGUMENTS[0] not in batch:
+            return said
+        return torch.cat([said, self(**{name: batch[ANSWER + name] for name in ARGUMENTS[:2]})], dim=1)
 
     def inherit(self, teachers: Sequence["TaskModel"]) -> None:
         """Take over what stands on the encoder: the first teacher's or, of several, each task's last layer."""
@@ -271,7 +293,8 @@ def load_model(folder: Path) -> tuple[TaskModel, Any]:
 def encode(tokenizer: Any, rows: Rows, head: Head) -> Inputs:
     """Rows as a model with this head takes them."""
     ids = encode_texts(tokenizer, rows.text, head.max_tokens).ids
-    return Inputs(ids, head.features.arrays(rows.features) if head.features else {})
+    answers = None if rows.answer is None else encode_texts(tokenizer, rows.answer, head.max_tokens).ids
+    return Inputs(ids, head.features.arrays(rows.features) if head.features else {}, answers)
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Inputs:
@@ -290,11 +313,11 @@ def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tens
 
 @torch.inference_mode()
 def predict_logits(model: TaskModel, inputs: Inputs, pad_token_id: int, batch_size: int = 64) -> Tensor:
-    """Logits `[rows, outcomes]` in the order given; batches of like length, so that little is padding."""
+    """What `respond` says of each row, in the order given; batches of like length, so that little is padding."""
     model.eval()
     order = sorted(range(len(inputs)), key=lambda i: len(inputs.ids[i]))
-    logits = torch.empty(len(inputs), len(model.head.outcome))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        logits[chosen] = model(**inputs.batch(chosen, pad_token_id))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    said = torch.cat([model.respond(inputs.batch(rows, pad_token_id)) for rows in batches])
+    logits = torch.empty_like(said)
+    logits[order] = said
     return logits

@@ -30,11 +30,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the shards hold and where they come from. Outcomes are in the order of the logits."""
+    """What the shards hold and where they come from.
+
+    Outcomes are in the order of the logits, `width` of them a row; of a retrieval there are vectors in their place, the
+    text's and the answer's side by side, and no outcomes.
+    """
 
     teacher_digest: str
     dataset_digest: str
     outcomes: tuple[str, ...]
+    width: int
     rows: int
     parts: tuple[Part, ...]
     dtype: str = "float16"
@@ -57,8 +62,12 @@ def write_signals(
     Raises:
         ValueError: a logit is not finite, or too large for float16.
     """
-    parts = tuple(_write_part(folder, number, batch) for number, batch in enumerate(batches))
-    manifest = Manifest(teacher_digest, dataset_digest, outcomes, sum(part.rows for part in parts), parts)
+    parts, width = [], 0
+    for number, batch in enumerate(batches):
+        parts.append(_write_part(folder, number, batch))
+        width = batch.logits.shape[1]
+    rows = sum(part.rows for part in parts)
+    manifest = Manifest(teacher_digest, dataset_digest, outcomes, width, rows, tuple(parts))
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8")
     return manifest
 
@@ -93,7 +102,7 @@ def read_signals(folder: Path, rows: list[str]) -> npt.NDArray[np.float32]:
     """
     manifest = read_manifest(folder)
     place = {row: i for i, row in enumerate(rows)}
-    logits = np.full((len(rows), len(manifest.outcomes)), np.nan, dtype=np.float32)
+    logits = np.full((len(rows), manifest.width), np.nan, dtype=np.float32)
     for table in _checked_parts(folder, manifest):
         values = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         found = [(place[row], i) for i, row in enumerate(table["row"].to_pylist()) if row in place]

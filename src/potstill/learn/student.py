@@ -15,12 +15,27 @@ from potstill.learn import terms
 from potstill.learn.model import Head, TaskModel, encode, save_model
 from potstill.learn.trainer import Examples, Loss, train
 from potstill.metrics import better, primary
-from potstill.outcomes import Outcome, Part, parts_of
+from potstill.outcomes import Outcome, Part, Retrieval, parts_of
 from potstill.recipe import Distill, Training
 from potstill.store import writing
 
 HISTORY = "history.json"
 OnEpoch = Callable[[Mapping[str, float]], None]
+
+
+def choices(loss: Loss, outcome: Outcome) -> Loss:
+    """A loss of logits for vectors too: of a retrieval it is asked which of the batch's answers is whose."""
+    if not isinstance(outcome, Retrieval):
+        return loss
+    tau = outcome.tau
+
+    def of_vectors(vectors: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        own = {"targets": torch.eye(len(vectors), device=vectors.device)}
+        if "teacher" in batch:
+            own["teacher"] = terms.likeness(batch["teacher"], batch["labels"], tau)
+        return loss(terms.likeness(vectors, batch["labels"], tau), {**batch, **own})
+
+    return of_vectors
 
 
 def sum_over(outcome: Outcome, term: Callable[[slice, Part], Tensor]) -> Tensor:
@@ -90,7 +105,8 @@ def learn(
 def hard_loss(knobs: Training, outcome: Outcome) -> Loss:
     """What the labels say, one value an example: of each row by itself, and of its place among its group.
 
-    Of several tasks it is the sum over those for which the row has a label.
+    Of several tasks it is the sum over those for which the row has a label. Of a retrieval, which of the batch's
+    answers is the row's.
     """
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -102,17 +118,18 @@ def hard_loss(knobs: Training, outcome: Outcome) -> Loss:
         among = terms.listwise(terms.log_odds(logits), batch["labels"], batch["groups"])
         return (1 - knobs.listwise) * alone + knobs.listwise * among
 
-    return loss
+    return choices(loss, outcome)
 
 
 def soft_loss(knobs: Distill, outcome: Outcome) -> Loss:
     """α · T² · KL + (1 − α) · the loss of the labels (Hinton et al. 2015), likewise within groups, and margins.
 
+    Of a retrieval it is the KL of the softmax over the batch's answers: the student learns the teacher's likenesses.
     Of several tasks the teacher's view counts whole where the row has a label, and by `knobs.unlabelled` elsewhere.
     """
     hard = hard_loss(knobs, outcome)
 
-    def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    def softened(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         def view(at: slice, part: Part) -> Tensor:
             each = terms.kl_divergence(logits[:, at], batch["teacher"][:, at], knobs.temperature)
             if part.place is None:
@@ -125,7 +142,12 @@ def soft_loss(knobs: Distill, outcome: Outcome) -> Loss:
             scores, teacher = terms.log_odds(logits), terms.log_odds(batch["teacher"])
             among = terms.listwise_kl(scores, teacher, batch["groups"], knobs.temperature)
             soft = (1 - knobs.listwise) * soft + knobs.listwise * among
-        total = knobs.alpha * soft + (1 - knobs.alpha) * hard(logits, batch)
+        return soft
+
+    soft = choices(softened, outcome)
+
+    def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        total = knobs.alpha * soft(logits, batch) + (1 - knobs.alpha) * hard(logits, batch)
         if knobs.margin:
             total = total + knobs.margin * terms.margin(
                 terms.log_odds(logits), terms.log_odds(batch["teacher"]), batch["groups"]

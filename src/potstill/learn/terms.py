@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# A score that gets no share of a softmax, yet leaves differences finite.
+LEFT_OUT = -1e4
+
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(teacher ‖ student) of the softened distributions, in nats, `[batch]`.
@@ -31,6 +34,22 @@ def cross_entropy(student: Tensor, targets: Tensor, focus: float = 0.0) -> Tenso
     found = F.log_softmax(student, dim=-1)
     weight = targets * (1 - found.exp()).clamp(min=0) ** focus if focus else targets
     return -(weight * found).sum(dim=-1)
+
+
+def likeness(vectors: Tensor, answers: Tensor, tau: float) -> Tensor:
+    """Scores `[batch, batch]` of each text (row) with each answer of the batch (column): their cosine over tau.
+
+    The other rows' answers serve as wrong ones (Henderson et al. 2017, section 4.4); those that are the same as a
+    row's own can't be told from it and are left out.
+
+    Args:
+        vectors: of texts and answers side by side, each of length 1 `[batch, 2 · width]`.
+        answers: number of each row's answer `[batch]`.
+        tau: the temperature.
+    """
+    asked, told = vectors.chunk(2, dim=1)
+    again = (answers[:, None] == answers[None]) & ~torch.eye(len(answers), dtype=torch.bool, device=vectors.device)
+    return (asked @ told.T / tau).masked_fill(again, LEFT_OUT)
 
 
 def log_odds(logits: Tensor) -> Tensor:

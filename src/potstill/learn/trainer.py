@@ -33,8 +33,6 @@ from potstill.recipe import Training
 METRICS_SHOWN = 2
 # Of a group that come together, so that a batch's memory has a bound.
 MOST_ROWS = 64
-# What a model takes; the rest of a batch is the loss's.
-ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical")
 # (logits [batch, outcomes], batch) -> one value an example [batch]
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
@@ -183,14 +181,16 @@ def train(
             eval_dataset=judged,
             data_collator=collate,
             # They come by length; the row numbers, which stand in for labels here, tell whose they are.
-            compute_metrics=lambda found: score(
-                outcome, validation.truth.at(found.label_ids), probabilities_of(outcome, found.predictions)
-            ),
+            compute_metrics=lambda found: _scored(outcome, validation.truth.at(found.label_ids), found.predictions),
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return model.eval(), history.epochs
+
+
+def _scored(outcome: Outcome, truth: Truth, logits: npt.NDArray[np.float32]) -> dict[str, float]:
+    return score(outcome, truth, probabilities_of(outcome, logits, truth.values))
 
 
 def freeze_embeddings(encoder: Any) -> None:
@@ -243,7 +243,7 @@ class _Trainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Batch mean of the loss."""
-        logits = model(**{name: inputs[name] for name in ARGUMENTS if name in inputs})
+        logits = model.respond(inputs)  # type: ignore[operator]
         each = self._loss(logits, inputs)
         loss = (each * inputs["weights"] if "weights" in inputs else each).mean()
         return (loss, {"logits": logits}) if return_outputs else loss

@@ -1,14 +1,17 @@
 """Compress: the student as small files that a shop's CPU path can load."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from potstill.compress.export import check_parity
+from potstill.compress.index import index
 from potstill.compress.pack import MODEL, pack, write_words
 from potstill.compress.quantize import quantize_int8
-from potstill.data.dataset import read_rows, read_schema
+from potstill.data.dataset import Schema, read_rows, read_schema
+from potstill.data.split import SPLITS
 from potstill.learn.model import encode, load_model
 from potstill.machine import instruction_set
+from potstill.outcomes import Retrieval
 from potstill.recipe import Compress
 from potstill.store import writing
 
@@ -26,7 +29,8 @@ class Origin:
 def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, edge: Path) -> dict[str, float]:
     """Export the student to ONNX, prove it equal to PyTorch on validation rows, and quantise it.
 
-    Writes `float/` and `int8/`, each with the model, the tokenizer and a card.
+    Writes `float/` and `int8/`, each with the model, the tokenizer and a card; a retrieval also with all answers of
+    the dataset and their vectors.
 
     Returns:
         Parity figures and the sizes in bytes.
@@ -37,7 +41,7 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
     schema = read_schema(dataset)
     model, tokenizer = load_model(student)
     rows = read_rows(dataset, "validation", schema).first(settings.parity_rows)
-    inputs = encode(tokenizer, rows, model.head)
+    inputs = replace(encode(tokenizer, rows, model.head), answers=None)
     with writing(edge) as draft:
         plain, small = pack(model, tokenizer, draft / "float", schema.text), draft / "int8"
         parity = check_parity(model, plain / MODEL, inputs, tokenizer.pad_token_id, settings.parity_atol)
@@ -46,6 +50,8 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         for folder, precision in ((plain, "float32"), (small, "int8")):
             facts = {**asdict(origin), **asdict(parity), "precision": precision, "instruction_set": instruction_set()}
             write_words(model, tokenizer, folder, schema.text, facts)
+            if isinstance(schema.outcome, Retrieval):
+                index(folder, _catalogue(dataset, schema))
     sizes = {name: sum(f.stat().st_size for f in (edge / name).iterdir()) for name in ("float", "int8")}
     print(
         f"ONNX equals PyTorch on {parity.parity_rows} rows (largest difference {parity.parity_max_difference:.1e}); "
@@ -57,3 +63,8 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         "float_bytes": sizes["float"],
         "int8_bytes": sizes["int8"],
     }
+
+
+def _catalogue(dataset: Path, schema: Schema) -> list[str]:
+    """All answers of the dataset: what a shop has answered once, it may answer again."""
+    return sorted({answer for split in SPLITS for answer in read_rows(dataset, split, schema).catalogue})

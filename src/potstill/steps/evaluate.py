@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from potstill.data.split import SPLITS
 from potstill.edge import EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
-from potstill.evaluate.baseline import Baseline
+from potstill.evaluate.baseline import Baseline, Likeness
 from potstill.evaluate.trivial import reference, trivial
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
@@ -32,6 +32,7 @@ from potstill.outcomes import (
     Part,
     Probabilities,
     Rate,
+    Retrieval,
     Single,
     Together,
     Value,
@@ -88,6 +89,8 @@ def evaluate(
     schema = read_schema(inputs.dataset)
     splits = {split: read_rows(inputs.dataset, split, schema) for split in SPLITS}
     rows = splits["test"]
+    if isinstance(schema.outcome, Retrieval):
+        schema = replace(schema, outcome=schema.outcome.over(rows.catalogue))
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         candidates = _candidates(inputs, schema, splits, Path(scratch))
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
@@ -141,13 +144,13 @@ def _candidates(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch
     control = pack(*load_model(inputs.control), scratch / "control", schema.text)
     found = {
         "baseline": _baseline(schema, splits, records),
-        "control": _from_edge(control, records),
+        "control": _from_edge(control, records, rows),
         "teacher": _teacher(inputs, schema, rows, scratch),
-        "student": _from_edge(inputs.edge / "float", records),
-        "student_int8": _from_edge(inputs.edge / "int8", records),
+        "student": _from_edge(inputs.edge / "float", records, rows),
+        "student_int8": _from_edge(inputs.edge / "int8", records, rows),
     }
     if inputs.champion:
-        found["champion"] = _rival(inputs.champion, records, schema.outcome)
+        found["champion"] = _rival(inputs.champion, records, rows, schema.outcome)
     return found
 
 
@@ -156,8 +159,11 @@ def _records(rows: Rows, schema: Schema) -> list[Row]:
     return [{schema.text[0]: text, **features} for text, features in zip(rows.text, rows.features, strict=True)]
 
 
-def _from_edge(folder: Path, records: Sequence[Row]) -> Candidate:
+def _from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
+    """A model that answers; one that retrieves finds the test rows' answers among each other, whatever it shipped."""
     model = EdgeModel(folder, threads=1)
+    if rows.answer is not None:
+        model.learn_catalogue(rows.catalogue)
     return Candidate(model.probabilities(records), lambda row: model.probabilities([row]), _bytes(folder))
 
 
@@ -167,6 +173,11 @@ def _bytes(folder: Path) -> int:
 
 def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -> Candidate:
     """A plain model for each task."""
+    if isinstance(schema.outcome, Retrieval):
+        likeness = Likeness(splits["train"], schema)
+        return Candidate(
+            likeness.probabilities(records), lambda row: likeness.probabilities([row]), likeness.size_bytes()
+        )
     models = [
         Baseline(splits["train"].of(part), splits["validation"].of(part), schema.of(part))
         for part in parts_of(schema.outcome)
@@ -186,16 +197,16 @@ def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candi
     models = [EdgeModel(folder, threads=1) for folder in folders]
     logits = read_signals(inputs.signals, rows.row)
     return Candidate(
-        probabilities_of(schema.outcome, logits),
-        lambda row: [model.probabilities([row]) for model in models],
+        probabilities_of(schema.outcome, logits, rows.value),
+        lambda row: [model.logits([row]) for model in models],
         sum(map(_bytes, folders)),
     )
 
 
-def _rival(folder: Path, records: Sequence[Row], outcome: Outcome) -> Candidate:
+def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -> Candidate:
     """The champion with its probabilities over our outcomes."""
-    candidate = _from_edge(folder, records)
     try:
+        candidate = _from_edge(folder, records, rows)
         adopted = outcome.adopt(EdgeModel(folder).outcome, candidate.probabilities)
     except TypeError as error:
         raise UserError(f"the champion is of another kind: {error}; give the new model a name of its own") from error
@@ -381,6 +392,9 @@ def _draw_task(
     if isinstance(outcome, Rate):
         bins = {model: calibration.rate_bins(found[:, 1], truth) for model, found in shown.items()}
         return {"reliability": figures.reliability_diagram(bins, said="rate said", came="rate that came true")}
+    if isinstance(outcome, Retrieval):
+        bins = {model: calibration.reliability(found, truth.values.astype(int)) for model, found in shown.items()}
+        return {"reliability": figures.reliability_diagram(bins, said="confidence", came="found")}
     assert isinstance(outcome, Value)  # noqa: S101 - classes have a confusion
     shares = {model: calibration.quantile_shares(outcome, found, truth.values) for model, found in shown.items()}
     median = outcome.quantile(shown["student_int8"], 0.5)
@@ -404,6 +418,6 @@ def _write_predictions(path: Path, rows: Rows, schema: Schema, candidates: dict[
 
 def _labels(outcome: Single, values: Floats) -> Any:
     """Labels as the source has them; none where a row has none."""
-    if isinstance(outcome, Classification):
+    if isinstance(outcome, Classification | Retrieval):
         return [outcome.names[int(i)] if np.isfinite(i) else None for i in values]
     return values

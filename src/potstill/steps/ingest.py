@@ -37,7 +37,7 @@ from potstill.data.validate import (
 )
 from potstill.errors import UserError
 from potstill.inputs import Features, learn_category
-from potstill.outcomes import Classification, Outcome, Rate, Single, Together, Value, join_label, split_label
+from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Single, Together, Value, join_label, split_label
 from potstill.recipe import Data, Task
 
 REJECTED = 255  # in place of a split
@@ -114,6 +114,8 @@ def _outcome(task: Task, columns: Columns, labels: Labels, split: Splits) -> Sin
     told = labels.label != NO_LABEL
     if task.kind == Classification.kind:
         return _classes(task, [labels.names[i] for i in np.unique(labels.label[told & (split != REJECTED)])])
+    if task.kind == Retrieval.kind:
+        return Retrieval(task.tau, decides=task.decides)
     taught = labels.label[told & (split == TRAIN)]
     if task.kind == Rate.kind:
         return Rate(_prior(task, labels.names, taught), task.bid, columns.group is not None, task.decides)
@@ -177,8 +179,8 @@ def divide(rows: Survey, data: Data, columns: Columns) -> Splits:
         else:
             keys = [key.tobytes() for key in rows.key[pool]]
             order = shuffle_order(data.split.seed, keys)
-            if columns.number or columns.several:
-                # A text that occurs with several numbers, or for several tasks, must not cross.
+            if not columns.closed:
+                # A text that occurs with several labels, or for several tasks, must not cross.
                 split[pool] = split_by_group(order, data.split.validation, test)
             else:
                 split[pool] = split_by_label(rows.label[pool], order, data.split.validation, test)

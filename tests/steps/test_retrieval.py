@@ -1,0 +1,99 @@
+"""Answer retrieval through the same steps: a bi-encoder that finds each question's answer in a catalogue."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from potstill.data.dataset import read_rows, read_schema
+from potstill.edge import EdgeModel
+from potstill.evaluate.report import write_report
+from potstill.learn.signals import read_manifest, read_signals
+from potstill.outcomes import probabilities_of
+from potstill.recipe import Data, Split, Task
+from tests.conftest import THINGS
+from tests.steps.conftest import Line, run_line
+from tests.steps.test_kinds import evaluated, summary_in
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
+    """A help desk whose questions and answers share their thing and their number; every answer has two questions."""
+    rows = [
+        {"question": f"{start} the {thing} n{i}", "answer": f"a {thing} n{i} was {word}", "item": f"{thing}{i}"}
+        for i in range(40)
+        for thing, word in zip(THINGS, ("great", "poor", "solid", "awful"), strict=True)
+        for start in ("is", "was very")
+    ]
+    root = tmp_path_factory.mktemp("desk")
+    pq.write_table(pa.Table.from_pylist(rows), root / "rows.parquet")
+    data = Data(source=str(root / "rows.parquet"), text=["question"], split=Split(by="item", test=0.25))
+    task = Task(kind="retrieval", label="answer", tau=0.1)
+    knobs = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 15, "patience": 15}
+    return run_line(root, encoder, data, {"answer": task}, teacher=knobs, distill=knobs | {"temperature": 1.0})
+
+
+@pytest.fixture(scope="module")
+def evaluation(desk: Line) -> Path:
+    return evaluated(desk, desk.root / "evaluation")
+
+
+def test_signals_are_the_vectors_of_each_question_and_its_answer(desk: Line):
+    schema = read_schema(desk.dataset)
+    rows = read_rows(desk.dataset, "test", schema)
+    vectors = read_signals(desk.signals, rows.row)
+    assert read_manifest(desk.signals).width == vectors.shape[1] == 2 * 16
+    for half in np.split(vectors, 2, axis=1):
+        assert np.linalg.norm(half, axis=1) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_student_finds_answers_that_no_training_row_has_as_the_teacher_does(evaluation: Path):
+    found = summary_in(evaluation)
+    models = found["models"]
+    candidates = found["rows"]["test"] / 2
+    assert found["trivial"]["recall_at_1"] == 0
+    assert found["trivial"]["mrr"] == pytest.approx(2 / (candidates + 1))
+    assert models["student_int8"]["mrr"] > 0.8
+    assert models["student_int8"]["recall_at_5"] >= models["student_int8"]["recall_at_1"] > 0.5
+    assert models["student_int8"]["agreement"] > 0.6
+
+
+def test_the_edge_model_ships_all_answers_with_their_vectors(desk: Line):
+    schema = read_schema(desk.dataset)
+    answers = {answer for split in schema.rows for answer in read_rows(desk.dataset, split, schema).catalogue}
+    folder = desk.edge / "int8"
+    assert json.loads((folder / "catalogue.json").read_text()) == sorted(answers)
+    model = EdgeModel(folder)
+    shipped = np.load(folder / "catalogue.npy", allow_pickle=False)
+    assert shipped == pytest.approx(model.logits(sorted(answers)), abs=1e-3)
+    (found,) = model.answer(["is the lamp n7"])
+    assert found["answer"] == next(iter(found["answers"]))
+    assert len(found["answers"]) == 5
+    assert found["confidence"] == max(found["answers"].values())
+    assert "lamp" in found["answer"]
+
+
+def test_float_and_torch_choose_alike_over_the_test_rows_answers(desk: Line):
+    schema = read_schema(desk.dataset)
+    rows = read_rows(desk.dataset, "test", schema)
+    model = EdgeModel(desk.edge / "float")
+    pairs = np.concatenate([model.logits(rows.text), model.logits(rows.answer or [])], axis=1)
+    expected = probabilities_of(schema.outcome, pairs, rows.value)
+    model.learn_catalogue(rows.catalogue)
+    assert model.probabilities(rows.text) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_report_tells_what_was_searched(evaluation: Path, tmp_path: Path):
+    summary = summary_in(evaluation) | {"version": None, "alias": None}
+    write_report(tmp_path / "report.html", summary, json.loads((evaluation / "figures.json").read_text()))
+    page = (tmp_path / "report.html").read_text()
+    assert "recall@1" in page
+    assert "among those of all test rows" in page
+    predicted = pq.read_table(evaluation / "predictions.parquet")
+    right = np.mean(
+        [a == b for a, b in zip(*(predicted[n].to_pylist() for n in ("label", "student_int8")), strict=True)]
+    )
+    assert right == pytest.approx(summary["models"]["student_int8"]["recall_at_1"], abs=0.02)

@@ -122,7 +122,8 @@ class EdgeModel:
                 for row, answer in zip(rows, answers, strict=True):
                     known = {self.text_columns[0]: row} if isinstance(row, str) else row
                     own = answer[part.task] if part.task else answer
-                    own["reply"] = part.outcome.reply(own["label"], known)
+                    answerable = own.get("in_scope", True)
+                    own["reply"] = part.outcome.reply(own["label"], known) if answerable else None
         return answers
 
     def _text(self, row: Mapping[Any, Any]) -> str:

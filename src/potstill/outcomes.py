@@ -7,7 +7,7 @@ nothing but NumPy.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from string import Template
 from typing import Any
@@ -42,19 +42,27 @@ class Classification:
         names: of the classes.
         decides: name of the metric that decides; none: the family's first. Every family has it.
         replies: class and template of the answer to it, with `$column` where a column of the row is to stand.
+        refuse: share of texts with a class that may be refused as out of scope, so that others are; none: none is.
+        threshold: the confidence below which a text is refused; each model has its own.
     """
 
     names: tuple[str, ...]
     decides: str | None = None
     replies: tuple[tuple[str, str], ...] = ()
+    refuse: float | None = None
+    threshold: float | None = None
     kind = "classification"
 
     @classmethod
     def from_labels(
-        cls, labels: Iterable[str], decides: str | None = None, replies: Mapping[str, str] | None = None
+        cls,
+        labels: Iterable[str],
+        decides: str | None = None,
+        replies: Mapping[str, str] | None = None,
+        refuse: float | None = None,
     ) -> "Classification":
         """Classes in alphabetical order, so that the order depends on nothing but the labels."""
-        return cls(tuple(sorted(set(labels))), decides, tuple(sorted((replies or {}).items())))
+        return cls(tuple(sorted(set(labels))), decides, tuple(sorted((replies or {}).items())), refuse)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,16 +70,25 @@ class Classification:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Classification":
         """Read what `spec` wrote, whose classes stay in their order."""
-        return cls(tuple(spec["names"]), spec.get("decides"), tuple(sorted(spec.get("replies", {}).items())))
+        replies = tuple(sorted(spec.get("replies", {}).items()))
+        return cls(tuple(spec["names"]), spec.get("decides"), replies, spec.get("refuse"), spec.get("threshold"))
 
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        return {"kind": self.kind, "names": list(self.names), "decides": self.decides, "replies": dict(self.replies)}
+        knobs = {"decides": self.decides, "refuse": self.refuse, "threshold": self.threshold}
+        return {"kind": self.kind, "names": list(self.names), "replies": dict(self.replies), **knobs}
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What an answer says."""
-        return ("label", "confidence", "probabilities", *(("reply",) if self.replies else ()))
+        told = {"in_scope": self.threshold is not None, "reply": bool(self.replies)}
+        return ("label", "confidence", "probabilities", *(name for name, there in told.items() if there))
+
+    def refusing(self, probabilities: Probabilities) -> "Classification":
+        """The same with the threshold that refuses, of these rows with a class, the share that may be refused."""
+        if self.refuse is None:
+            return self
+        return replace(self, threshold=float(np.quantile(probabilities.max(axis=1), self.refuse)))
 
     def reply(self, label: str, row: Mapping[Any, Any]) -> str | None:
         """The answer to a class, its `$column` places filled from the row; none where there is no template."""
@@ -99,6 +116,8 @@ class Classification:
         """
         if not isinstance(other, Classification):
             raise TypeError(f"it answers with a {other.kind}, not with a {self.kind}")
+        if other.names == self.names:
+            return probabilities.astype(np.float64)
         known = {name: i for i, name in enumerate(other.names)}
         ours = np.zeros((len(probabilities), len(self)))
         for i, name in enumerate(self.names):
@@ -111,7 +130,10 @@ class Classification:
         return [self.names[i] for i in probabilities.argmax(axis=1)]
 
     def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
-        """For each row its `label`, the `confidence` in it, and the `probabilities` by class."""
+        """For each row its `label`, the `confidence` in it, and the `probabilities` by class.
+
+        With a threshold also whether it is `in_scope`; where it is not, the label is only the nearest.
+        """
         rows = probabilities.astype(float)
         best = rows.argmax(axis=1)
         return [
@@ -120,6 +142,7 @@ class Classification:
                 "confidence": float(row[i]),
                 "probabilities": dict(zip(self.names, row.tolist(), strict=True)),
             }
+            | ({} if self.threshold is None else {"in_scope": bool(row[i] >= self.threshold)})
             for i, row in zip(best, rows, strict=True)
         ]
 
@@ -549,6 +572,17 @@ class Together:
         """Each task's answer in short."""
         return list(zip(*(p.outcome.decode(probabilities[:, p.columns]) for p in self.parts), strict=True))
 
+    def refusing(self, probabilities: Probabilities, values: Floats) -> "Together":
+        """The same with each task's threshold, chosen on the rows that have a label for it."""
+        return Together(
+            tuple(
+                (part.task, part.outcome.refusing(probabilities[np.isfinite(part.values(values))][:, part.columns]))
+                if isinstance(part.outcome, Classification)
+                else (part.task, part.outcome)
+                for part in self.parts
+            )
+        )
+
     def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
         """For each row the answer to each task, by its name."""
         each = [part.outcome.answers(probabilities[:, part.columns]) for part in self.parts]
@@ -561,6 +595,13 @@ Outcome = Single | Together
 def parts_of(outcome: Outcome) -> tuple[Part, ...]:
     """The tasks that an outcome consists of; one, without a name, where it is a single one."""
     return outcome.parts if isinstance(outcome, Together) else (Part("", outcome, None, slice(None)),)
+
+
+def refusing(outcome: Outcome, probabilities: Probabilities, values: Floats) -> Outcome:
+    """The outcome with the thresholds below which a model refuses, from its probabilities on labelled rows."""
+    if isinstance(outcome, Together):
+        return outcome.refusing(probabilities, values)
+    return outcome.refusing(probabilities) if isinstance(outcome, Classification) else outcome
 
 
 def join_label(labels: Sequence[str]) -> str:

@@ -125,6 +125,9 @@ class Data(Section):
         None, description="Column whose rows are compared with each other: a user's candidates, a test's variants."
     )
     never: list[ColumnName] = Field([], description="Columns that tell the outcome: a recipe that uses one is refused.")
+    out_of_scope: Location | None = Field(
+        None, description="Texts that no label fits; they only measure what a task with `refuse` refuses."
+    )
     item_weeks: ItemWeeks | None = Field(None, description="Make items' weeks of single sales first; needs source.")
     split: Split = Split()
     shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
@@ -162,6 +165,9 @@ class Task(Section):
         [], description="Numeric features whose mean is a shop's plain forecast, such as last weeks' sales."
     )
     replies: dict[str, str] = Field({}, description="Class → template of the answer to it, with $column to be filled.")
+    refuse: float | None = Field(
+        None, gt=0, lt=0.5, description="Share of a task's own texts that may be refused, so that others' are."
+    )
     of: ColumnName | None = Field(None, description="Column with a rate's tries; the label then counts the yes.")
     bid: float | None = Field(None, gt=0, lt=1, description="What a try costs, in units of what a yes is worth.")
     service_level: float | None = Field(
@@ -182,7 +188,13 @@ class Task(Section):
     @model_validator(mode="after")
     def _has_no_knob_of_another_kind(self) -> Self:
         owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level"), "value")
-        owners |= {"of": "rate", "bid": "rate", "replies": "classification", "tau": "retrieval"}
+        owners |= {
+            "of": "rate",
+            "bid": "rate",
+            "replies": "classification",
+            "refuse": "classification",
+            "tau": "retrieval",
+        }
         for name, owner in owners.items():
             # A pipeline's form sends defaults too.
             if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:
@@ -342,6 +354,12 @@ class Recipe(Section):
         kinds = [task.kind for task in self.tasks.values()]
         if asked and (self.data.group is None or kinds != ["rate"]):
             raise ValueError(f"{asked[0]} compares rows of a group: it needs data.group and one task of kind: rate")
+        return self
+
+    @model_validator(mode="after")
+    def _refuses_what_is_out_of_scope(self) -> Self:
+        if self.data.out_of_scope and not any(task.refuse for task in self.tasks.values()):
+            raise ValueError("data.out_of_scope measures refusal: it needs a task with refuse")
         return self
 
     @model_validator(mode="after")

@@ -96,6 +96,7 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
         "metrics": {name: asdict(meaning) for name, meaning in MEANINGS["classification"].items()},
         "trivial": {"macro_f1": 0.2, "accuracy": 0.4},
         "rows": {"train": 9002, "validation": 1001, "test": 3080},
+        "out_of_scope": 0,
         "rejected": {"empty text": 9, "the same text with another label": 3},
         "models": models,
         "verdict": json.loads(verdict.to_json()),

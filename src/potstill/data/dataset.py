@@ -1,7 +1,7 @@
 """The `dataset/` folder: Parquet shards of each split, `schema.json`, and the rows that were set aside."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ REJECTED_SCHEMA = pa.schema(
     ]
 )
 ROW_GROUP_ROWS = 16_384
+OUT_OF_SCOPE = "out_of_scope"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Schema:
         rows: split → number of rows.
         rejected: reason → number of rows set aside.
         digest: the dataset digest, 64 hexadecimal digits.
+        out_of_scope: number of texts that no label fits.
     """
 
     task: str
@@ -61,6 +63,7 @@ class Schema:
     rows: dict[str, int]
     rejected: dict[str, int]
     digest: str
+    out_of_scope: int = 0
 
     def of(self, part: Part) -> "Schema":
         """The same of one task."""
@@ -114,6 +117,10 @@ class Rows:
             answer=None if self.answer is None else [self.answer[i] for i in rows],
         )
 
+    def records(self, column: str) -> list[Mapping[str, Any]]:
+        """Rows as a service gets them: column → value. Texts are joined already, so they stand in the first column."""
+        return [{column: text, **features} for text, features in zip(self.text, self.features, strict=True)]
+
     @property
     def catalogue(self) -> list[str]:
         """The different answers, in alphabetical order."""
@@ -161,6 +168,19 @@ def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
         with pq.ParquetFile(shard) as file:
             for batch in file.iter_batches(batch_rows, columns=_stored(schema)):
                 yield _rows(batch, schema)
+
+
+def write_texts(dataset: Path, texts: Sequence[str]) -> None:
+    """Write the texts that no label fits."""
+    (dataset / OUT_OF_SCOPE).mkdir()
+    pq.write_table(pa.table({"text": texts}), dataset / OUT_OF_SCOPE / "part-00000.parquet", compression="zstd")
+
+
+def read_texts(dataset: Path) -> list[str]:
+    """The texts that no label fits; none where the recipe names none."""
+    folder = dataset / OUT_OF_SCOPE
+    texts: list[str] = pq.read_table(folder, use_threads=False)["text"].to_pylist() if folder.is_dir() else []
+    return texts
 
 
 def _stored(schema: Schema) -> list[str]:

@@ -160,6 +160,20 @@ def stream_batches(location: str, columns: Columns) -> Iterator[Batch]:
             row += table.num_rows
 
 
+def stream_texts(location: str, text: Sequence[str]) -> Iterator[str]:
+    """The joined text of each row behind a location, empty ones left out.
+
+    Raises:
+        UserError: see `stream_batches`.
+    """
+    columns = Columns(tuple(text), ())
+    for path in find_files(location):
+        for table in read_tables(path, columns):
+            for row in zip(*(table[name].to_pylist() for name in columns.sources()), strict=True):
+                if joined := join_texts(row):
+                    yield joined
+
+
 def _joined(table: pa.Table, columns: Columns) -> pa.Table:
     """The table with its text columns as one, `text`, and its labels likewise, `label`."""
 
@@ -183,6 +197,8 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
         UserError: what is wrong, in one line.
     """
     columns = columns_of(data, tasks)
+    if data.out_of_scope:
+        next(stream_texts(data.out_of_scope, data.text), None)
     for location in sources_of(data).values():
         files = find_files(location)
         if data.item_weeks:

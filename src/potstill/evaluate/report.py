@@ -39,6 +39,7 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             columns=columns_of(summary),
             table=table_rows(summary),
             all_metrics=_all_metrics(summary),
+            refusals=_refusals(summary),
         ),
     )
 
@@ -130,6 +131,30 @@ def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for name, found in models.items()
     ]
     return [("model", *(meaning["title"] for meaning in meanings.values())), *rows]
+
+
+REFUSALS = {
+    "refused": "refused of the task's",
+    "accuracy_kept": "accuracy on the rest",
+    "scope_auroc": "AUROC",
+    "scope_recall": "refused of the others",
+    "scope_f1": "F1 of refusing",
+}
+
+
+def _refusals(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What each model refuses, heads first, a row a model and task; empty where nothing is refused."""
+    rows = []
+    for part in _parts(summary):
+        for model in (name for name in MODELS if name in summary["models"]):
+            figures = summary["models"][model]
+            known = {name: figures.get(part.named(name)) for name in REFUSALS}
+            if known["refused"] is not None:
+                told = (
+                    "–" if v is None else f"{v:.3f}" if n == "scope_auroc" else f"{v:.1%}" for n, v in known.items()
+                )
+                rows.append((f"{part.task} {model}".strip().replace("_", " "), *told))
+    return [("model", *REFUSALS.values()), *rows] if rows else []
 
 
 def _row(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from potstill.compress.export import check_parity
 from potstill.compress.index import index
-from potstill.compress.pack import MODEL, pack, write_words
+from potstill.compress.pack import MODEL, pack, set_thresholds, write_words
 from potstill.compress.quantize import quantize_int8
 from potstill.data.dataset import Schema, read_rows, read_schema
 from potstill.data.split import SPLITS
@@ -40,7 +40,8 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
     """
     schema = read_schema(dataset)
     model, tokenizer = load_model(student)
-    rows = read_rows(dataset, "validation", schema).first(settings.parity_rows)
+    validation = read_rows(dataset, "validation", schema)
+    rows = validation.first(settings.parity_rows)
     inputs = replace(encode(tokenizer, rows, model.head), answers=None)
     with writing(edge) as draft:
         plain, small = pack(model, tokenizer, draft / "float", schema.text), draft / "int8"
@@ -50,6 +51,7 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         for folder, precision in ((plain, "float32"), (small, "int8")):
             facts = {**asdict(origin), **asdict(parity), "precision": precision, "instruction_set": instruction_set()}
             write_words(model, tokenizer, folder, schema.text, facts)
+            set_thresholds(folder, validation)
             if isinstance(schema.outcome, Retrieval):
                 index(folder, _catalogue(dataset, schema))
     sizes = {name: sum(f.stat().st_size for f in (edge / name).iterdir()) for name in ("float", "int8")}

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from potstill.compress.pack import pack
-from potstill.data.dataset import Rows, Schema, read_rows, read_schema
+from potstill.data.dataset import Rows, Schema, read_rows, read_schema, read_texts
 from potstill.data.split import SPLITS
 from potstill.edge import EdgeModel, Row
 from potstill.errors import UserError
-from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality
+from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality, scope
 from potstill.evaluate.baseline import Baseline, Likeness
 from potstill.evaluate.trivial import reference, trivial
 from potstill.learn.model import load_model
@@ -38,6 +38,7 @@ from potstill.outcomes import (
     Value,
     parts_of,
     probabilities_of,
+    refusing,
 )
 from potstill.recipe import Budget, Evaluate
 from potstill.store import writing
@@ -66,8 +67,12 @@ class Candidate:
     """A model as the report shows it: how it answers, how long that takes, how large it is."""
 
     probabilities: Probabilities
-    answer: Callable[[Row], object]
+    ask: Callable[[Sequence[Row]], Probabilities]
     size_bytes: int
+
+    def answer(self, row: Row) -> Probabilities:
+        """One answer to one row, as a service asks for it."""
+        return self.ask([row])
 
 
 def evaluate(
@@ -94,7 +99,8 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         candidates = _candidates(inputs, schema, splits, Path(scratch))
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
-        times = _latencies(candidates, _sample(_records(rows, schema), settings))
+        times = _latencies(candidates, _sample(rows.records(schema.text[0]), settings))
+        refusals = _refusals(inputs, schema, splits, candidates)
     outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(schema, splits)}
     truth, plain_error = rows.truth, _plain_error(splits["train"], schema)
@@ -104,6 +110,7 @@ def evaluate(
         model: _figures(outcome, candidate, candidates["teacher"], resampled, model, truth)
         | {"latency_p50_ms": times[model].p50_ms, "latency_p95_ms": times[model].p95_ms}
         | {"size_bytes": candidate.size_bytes}
+        | refusals.get(model, {})
         for model, candidate in candidates.items()
     }
     verdict = contract.judge(
@@ -119,6 +126,7 @@ def evaluate(
         "metrics": {name: asdict(meaning) for name, meaning in _meanings(outcome, plain_error).items()},
         "trivial": {name: found.value for name, found in resampled[TRIVIAL].items()},
         "rows": schema.rows,
+        "out_of_scope": schema.out_of_scope,
         "rejected": schema.rejected,
         "models": models,
         "verdict": json.loads(verdict.to_json()),
@@ -140,7 +148,7 @@ def evaluate(
 def _candidates(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: Path) -> dict[str, Candidate]:
     """Every model, opened anew. The teacher's answers come from its signals; its time, from the same graph format."""
     rows = splits["test"]
-    records = _records(rows, schema)
+    records = rows.records(schema.text[0])
     control = pack(*load_model(inputs.control), scratch / "control", schema.text)
     found = {
         "baseline": _baseline(schema, splits, records),
@@ -154,17 +162,17 @@ def _candidates(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch
     return found
 
 
-def _records(rows: Rows, schema: Schema) -> list[Row]:
-    """Rows as a service gets them: column → value. Texts are joined already, so they stand in the first column."""
-    return [{schema.text[0]: text, **features} for text, features in zip(rows.text, rows.features, strict=True)]
-
-
 def _from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
-    """A model that answers; one that retrieves finds the test rows' answers among each other, whatever it shipped."""
+    model = _opened(folder, rows)
+    return Candidate(model.probabilities(records), model.probabilities, _bytes(folder))
+
+
+def _opened(folder: Path, rows: Rows) -> EdgeModel:
+    """An edge model; one that retrieves finds the test rows' answers among each other, whatever it shipped."""
     model = EdgeModel(folder, threads=1)
     if rows.answer is not None:
         model.learn_catalogue(rows.catalogue)
-    return Candidate(model.probabilities(records), lambda row: model.probabilities([row]), _bytes(folder))
+    return model
 
 
 def _bytes(folder: Path) -> int:
@@ -175,9 +183,7 @@ def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -
     """A plain model for each task."""
     if isinstance(schema.outcome, Retrieval):
         likeness = Likeness(splits["train"], schema)
-        return Candidate(
-            likeness.probabilities(records), lambda row: likeness.probabilities([row]), likeness.size_bytes()
-        )
+        return Candidate(likeness.probabilities(records), likeness.probabilities, likeness.size_bytes())
     models = [
         Baseline(splits["train"].of(part), splits["validation"].of(part), schema.of(part))
         for part in parts_of(schema.outcome)
@@ -187,18 +193,18 @@ def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -
         return np.concatenate([model.probabilities(asked) for model in models], axis=1)
 
     size_bytes = sum(model.size_bytes() for model in models)
-    return Candidate(probabilities(records), lambda row: probabilities([row]), size_bytes)
+    return Candidate(probabilities(records), probabilities, size_bytes)
 
 
 def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candidate:
     """The teacher, or all teachers together."""
     teachers = load_teachers(inputs.teacher, schema.outcome)
     folders = [pack(*teacher, scratch / f"teacher-{i}", schema.text) for i, teacher in enumerate(teachers)]
-    models = [EdgeModel(folder, threads=1) for folder in folders]
+    models = [_opened(folder, rows) for folder in folders]
     logits = read_signals(inputs.signals, rows.row)
     return Candidate(
         probabilities_of(schema.outcome, logits, rows.value),
-        lambda row: [model.logits([row]) for model in models],
+        lambda asked: np.concatenate([model.probabilities(asked) for model in models], axis=1),
         sum(map(_bytes, folders)),
     )
 
@@ -207,10 +213,40 @@ def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -
     """The champion with its probabilities over our outcomes."""
     try:
         candidate = _from_edge(folder, records, rows)
-        adopted = outcome.adopt(EdgeModel(folder).outcome, candidate.probabilities)
+        theirs = EdgeModel(folder).outcome
+        adopted = outcome.adopt(theirs, candidate.probabilities)
     except TypeError as error:
         raise UserError(f"the champion is of another kind: {error}; give the new model a name of its own") from error
-    return Candidate(adopted, candidate.answer, candidate.size_bytes)
+    return Candidate(adopted, lambda asked: outcome.adopt(theirs, candidate.ask(asked)), candidate.size_bytes)
+
+
+def _refusals(
+    inputs: Inputs, schema: Schema, splits: dict[str, Rows], candidates: dict[str, Candidate]
+) -> dict[str, dict[str, float]]:
+    """What each model refuses, by a threshold of its own from the validation rows; empty where nothing may be."""
+    if not any(isinstance(p.outcome, Classification) and p.outcome.refuse for p in parts_of(schema.outcome)):
+        return {}
+    column, texts = schema.text[0], read_texts(inputs.dataset)
+    found: dict[str, dict[str, float]] = {}
+    for model, candidate in candidates.items():
+        known = candidate.ask(splits["validation"].records(column))
+        outside = candidate.ask([{column: text} for text in texts]) if texts else None
+        outcome = refusing(schema.outcome, known, splits["validation"].value)
+        found[model] = {
+            part.named(name): value
+            for part in parts_of(outcome)
+            for name, value in _refusal(part, candidate, splits["test"].truth, outside).items()
+        }
+    return found
+
+
+def _refusal(part: Part, candidate: Candidate, truth: Truth, outside: Probabilities | None) -> dict[str, float]:
+    if not isinstance(part.outcome, Classification) or part.outcome.threshold is None:
+        return {}
+    rows, told = truth.of(part)
+    others = None if outside is None else outside[:, part.columns]
+    inside = candidate.probabilities[rows][:, part.columns]
+    return scope.figures(inside, told.values.astype(np.int64), others, part.outcome.threshold)
 
 
 def _plain_error(train: Rows, schema: Schema) -> float | None:
@@ -243,7 +279,7 @@ def _trivial(schema: Schema, splits: dict[str, Rows]) -> Probabilities:
     return np.concatenate(each, axis=1)
 
 
-def _sample(records: list[Row], settings: Evaluate) -> list[Row]:
+def _sample(records: Sequence[Row], settings: Evaluate) -> list[Row]:
     """Test rows to time: all, or a seeded sample."""
     chosen = np.random.default_rng(settings.seed).permutation(len(records))[: settings.latency_rows]
     return [records[i] for i in chosen]

@@ -14,11 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from potstill import store
-from potstill.data.dataset import REJECTED_FILE, REJECTED_SCHEMA, Schema, ShardWriter, write_schema
-from potstill.data.digest import DatasetDigest, row_digest, shuffle_order
+from potstill.data.dataset import (
+    OUT_OF_SCOPE,
+    REJECTED_FILE,
+    REJECTED_SCHEMA,
+    Schema,
+    ShardWriter,
+    write_schema,
+    write_texts,
+)
+from potstill.data.digest import DatasetDigest, input_key, row_digest, shuffle_order
 from potstill.data.formats import FEATURE, Columns
 from potstill.data.item_weeks import item_weeks
-from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches
+from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches, stream_texts
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
 from potstill.data.validate import (
     NO_LABEL,
@@ -68,6 +76,9 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         outcome = outcome_for(tasks, columns, rows, split)
         features = features_for(data, columns, split)
         counts = {name: int(np.sum(split == which)) for which, name in enumerate(SPLITS)}
+        outside = out_of_scope(data, columns, rows)
+        if outside:
+            write_texts(draft, outside)
         schema = Schema(
             task=", ".join(tasks),
             outcome=outcome,
@@ -79,10 +90,13 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
             weight=columns.weight,
             rows=counts,
             rejected=rows.counts(),
-            digest=_write(draft, data, list(tasks.values()), columns, rows, split, outcome, features),
+            digest=_write(draft, data, list(tasks.values()), columns, rows, split, outcome, features, outside),
+            out_of_scope=len(outside),
         )
         write_schema(draft, schema)
     _report(rows, counts, outcome)
+    if outside:
+        print(f"{len(outside):,} texts out of scope, to measure refusal")
     return {
         "rows_read": float(len(rows)),
         "rows_rejected": float(np.sum(~rows.kept)),
@@ -130,7 +144,7 @@ def _classes(task: Task, names: Sequence[str]) -> Classification:
         near = difflib.get_close_matches(unknown[0], names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(f"tasks: replies: no row has the label {unknown[0]!r}{hint}")
-    return Classification.from_labels(names, task.decides, task.replies)
+    return Classification.from_labels(names, task.decides, task.replies, task.refuse)
 
 
 def _prior(task: Task, names: Sequence[str], taught: npt.NDArray[np.int64]) -> float:
@@ -154,6 +168,16 @@ def features_for(data: Data, columns: Columns, split: Splits) -> Features:
             counts.update(strip(batch.table.filter(pa.array(kept)), FEATURE + name))
     known = tuple(learn_category(name, counts) for name, counts in values.items())
     return Features(tuple(given.numeric), tuple(given.dates), known)
+
+
+def out_of_scope(data: Data, columns: Columns, rows: Survey) -> list[str]:
+    """The texts that no label fits, each once, without those that a kept row has."""
+    if data.out_of_scope is None:
+        return []
+    known = {key.tobytes() for key in rows.key[rows.kept]}
+    blank = [""] * (len(columns.features) + 1)
+    texts = dict.fromkeys(stream_texts(data.out_of_scope, columns.text))
+    return [text for text in texts if input_key(text, blank) not in known]
 
 
 def _role(name: str) -> int:
@@ -200,9 +224,12 @@ def _write(
     split: Splits,
     outcome: Outcome,
     features: Features,
+    outside: Sequence[str],
 ) -> str:
     """Last pass: write each row to its place; returns the dataset digest."""
-    digest = DatasetDigest(SPLITS)
+    digest = DatasetDigest((*SPLITS, OUT_OF_SCOPE) if outside else SPLITS)
+    if outside:
+        digest.add(OUT_OF_SCOPE, [row_digest(text, "") for text in outside])
     named = columns.sources()
     names = ("row", "text", "label", *(name for name in ("split", "time", "group", "weight") if name in named))
     types = dict.fromkeys(names, pa.string()) | ({"label": pa.float64()} if columns.number else {})

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from potstill.inputs import MISSING, UNSEEN, Category, Features, date_numbers, join_texts, learn_category
+from potstill.inputs import MISSING, UNSEEN, Category, Features, date_numbers, join_texts, learn_category, split_pair
 
 FEATURES = Features(("lag",), ("week",), (Category("shop", ("1", "north")),))
 
@@ -56,3 +56,11 @@ def test_features_survive_their_spec():
 
 def test_texts_are_joined_without_the_missing_ones():
     assert join_texts([" Nike ", None, "  ", "shoe"]) == "Nike | shoe"
+
+
+def test_a_pair_keeps_its_second_text_apart_and_a_missing_one_leaves_the_first():
+    assert split_pair(join_texts(["a lamp", None, " red "], pair=True)) == ("a lamp", "red")
+    assert split_pair(join_texts(["a lamp", "blue", "red"], pair=True)) == ("a lamp | blue", "red")
+    assert split_pair(join_texts(["a lamp", "blue", " "], pair=True)) == "a lamp | blue"
+    assert split_pair(join_texts(["a lamp", "blue", None], pair=True)) == "a lamp | blue"
+    assert split_pair(join_texts(["a lamp", "red"])) == "a lamp | red"

@@ -16,14 +16,14 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 if __package__:
-    from potstill.inputs import Features, join_texts
+    from potstill.inputs import Features, join_texts, split_pair
     from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
 else:
     try:  # The two modules that travel with a registered version go first.
-        from inputs import Features, join_texts  # type: ignore[import-not-found, no-redef]
+        from inputs import Features, join_texts, split_pair  # type: ignore[import-not-found, no-redef]
         from outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
-        from potstill.inputs import Features, join_texts
+        from potstill.inputs import Features, join_texts, split_pair
         from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
 
 # A text alone, or a row of a table: column → value.
@@ -52,6 +52,7 @@ class EdgeModel:
         self.card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.outcome = outcome_of(self.card["outcome"])
         self.text_columns: tuple[str, ...] = tuple(self.card["text"])
+        self._pair: bool = self.card.get("pair", False)
         self.features = Features.from_spec(self.card["features"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(self.card["max_tokens"])
@@ -91,7 +92,7 @@ class EdgeModel:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            encodings = self._tokenizer.encode_batch([texts[i] for i in chosen])
+            encodings = self._tokenizer.encode_batch([split_pair(texts[i]) for i in chosen])
             inputs = {
                 "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
                 "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
@@ -128,10 +129,10 @@ class EdgeModel:
 
     def _text(self, row: Mapping[Any, Any]) -> str:
         """The text of a row; it may be blank, but one of its columns must be there."""
-        texts = [value for value in map(row.get, self.text_columns) if isinstance(value, str)]
-        if not texts:
+        texts = [value if isinstance(value, str) else None for value in map(row.get, self.text_columns)]
+        if texts.count(None) == len(texts):
             raise ValueError(f"no text in {' or '.join(map(repr, self.text_columns))}")
-        return join_texts(texts)
+        return join_texts(texts, self._pair)
 
 
 if not __package__:  # MLflow has loaded this file by itself, from a registered version.

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 SEPARATOR = " | "
+# Between the two texts of a pair, until the tokenizer takes them apart; shops write no such sign (U+241E).
+PAIR = " ␞ "
 # Where a category's index points when the row has none, and when training had not this one, or too rarely.
 MISSING, UNSEEN = 0, 1
 # Categories beyond the commonest, and those seen once, share the place of the unseen.
@@ -101,9 +103,20 @@ def learn_category(name: str, counts: Mapping[str, int]) -> Category:
     return Category(name, tuple(sorted(value for _, value in kept)))
 
 
-def join_texts(texts: Sequence[str | None]) -> str:
-    """The text columns of a row as one text, their ends stripped; missing and blank ones are left out."""
-    return SEPARATOR.join(text.strip() for text in texts if text and text.strip())
+def join_texts(texts: Sequence[str | None], pair: bool = False) -> str:
+    """The text columns of a row as one text, their ends stripped; missing and blank ones are left out.
+
+    Of a pair the last column is the second text, which a model sees as such: `split_pair` takes it off again.
+    """
+    known = [text.strip() for text in texts if text and text.strip()]
+    second = texts[-1].strip() if pair and texts[-1] else ""
+    return SEPARATOR.join(known[:-1]) + PAIR + second if second else SEPARATOR.join(known)
+
+
+def split_pair(text: str) -> str | tuple[str, str]:
+    """A joined text as a tokenizer takes it: the two texts of a pair, or the one that there is."""
+    first, _, second = text.partition(PAIR)
+    return (first, second) if second else text
 
 
 def name_of(value: Any) -> str:

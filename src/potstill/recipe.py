@@ -120,6 +120,7 @@ class Data(Section):
     )
     test: Location | None = Field(None, description="Test rows, when the division is given.")
     text: ColumnNames = Field(["text"], min_length=1, description="Column with the text, or several to be joined.")
+    pair: bool = Field(False, description="The last text column is a second text, set apart from the others.")
     features: Features = Features()
     group: ColumnName | None = Field(
         None, description="Column whose rows are compared with each other: a user's candidates, a test's variants."
@@ -141,6 +142,12 @@ class Data(Section):
             raise ValueError("give source, or both train and test")
         elif self.item_weeks is not None:
             raise ValueError("item_weeks makes one table, to be divided by split: give source, not train and test")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_two_texts(self) -> Self:
+        if self.pair and len(self.text) < 2:
+            raise ValueError("a pair needs two text columns at least")
         return self
 
     @model_validator(mode="after")
@@ -180,6 +187,7 @@ class Task(Section):
     head: Literal["histogram", "normal"] = Field(
         "histogram", description="What a model says of a value: a whole distribution, or its centre (regression)."
     )
+    bands: list[float] = Field([], description="Numbers that divide a number into classes, such as price bands.")
     bins: int = Field(64, ge=8, le=1024, description="Bins of a value's histogram.")
     smoothing: float = Field(
         0.75, gt=0, le=10, description="Spread of a value's target around the label, in bins (standard deviation)."
@@ -193,12 +201,15 @@ class Task(Section):
             "bid": "rate",
             "replies": "classification",
             "refuse": "classification",
+            "bands": "classification",
             "tau": "retrieval",
         }
         for name, owner in owners.items():
             # A pipeline's form sends defaults too.
             if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to kind: {owner}")
+        if sorted(set(self.bands)) != self.bands:
+            raise ValueError("bands must ascend without repeats")
         if self.of is not None and self.weight is not None:
             raise ValueError("a rate's tries are its weight; give either of or weight")
         if self.reference and self.kind not in {"rate", "value"}:

@@ -1,12 +1,11 @@
 """Pack: a model as a folder that the edge can open: graph, tokenizer and card."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.compress.export import export_onnx
-from potstill.data.dataset import Rows
+from potstill.data.dataset import Rows, Schema
 from potstill.edge import EdgeModel
 from potstill.learn.model import TaskModel
 from potstill.outcomes import Classification, parts_of, refusing
@@ -14,28 +13,29 @@ from potstill.outcomes import Classification, parts_of, refusing
 MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
 
 
-def pack(model: TaskModel, tokenizer: Any, folder: Path, text: Sequence[str]) -> Path:
+def pack(model: TaskModel, tokenizer: Any, folder: Path, schema: Schema) -> Path:
     """Export a model as float32 into a new folder and return the folder.
 
     Args:
         model: in PyTorch.
         tokenizer: its tokenizer.
         folder: to make.
-        text: the text's columns, for the card.
+        schema: says what the texts' columns are, for the card.
     """
     folder.mkdir()
     export_onnx(model, folder / MODEL)
-    write_words(model, tokenizer, folder, text, {"precision": "float32"})
+    write_words(model, tokenizer, folder, schema, {"precision": "float32"})
     return folder
 
 
-def write_words(model: TaskModel, tokenizer: Any, folder: Path, text: Sequence[str], more: dict[str, Any]) -> None:
+def write_words(model: TaskModel, tokenizer: Any, folder: Path, schema: Schema, more: dict[str, Any]) -> None:
     """Write the tokenizer and the card: what a service must know to use the graph."""
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     card = {
         "task": model.head.task,
         "outcome": model.head.outcome.spec(),
-        "text": list(text),
+        "text": list(schema.text),
+        "pair": schema.pair,
         "features": model.head.features.spec(),
         "max_tokens": model.head.max_tokens,
         "pad_token_id": tokenizer.pad_token_id,

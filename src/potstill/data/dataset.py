@@ -50,6 +50,7 @@ class Schema:
         rejected: reason → number of rows set aside.
         digest: the dataset digest, 64 hexadecimal digits.
         out_of_scope: number of texts that no label fits.
+        pair: whether the last text column is set apart from the others.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Schema:
     rejected: dict[str, int]
     digest: str
     out_of_scope: int = 0
+    pair: bool = False
 
     def of(self, part: Part) -> "Schema":
         """The same of one task."""

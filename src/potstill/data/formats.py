@@ -48,6 +48,8 @@ class Columns:
         weight: says how much a row counts.
         holds: what each label is: a name, a number, a share of yes, or free text.
         features: columns besides text → what they hold.
+        pair: whether the last text is set apart from the others.
+        bands: of each label, the numbers that divide it into classes; none: it is taken as it is.
     """
 
     text: tuple[str, ...]
@@ -58,16 +60,23 @@ class Columns:
     weight: str | None = None
     holds: tuple[Kind, ...] = ("name",)
     features: Mapping[str, Kind] = field(default_factory=dict)
+    pair: bool = False
+    bands: tuple[tuple[float, ...], ...] = ((),)
 
     @property
     def number(self) -> bool:
         """Whether the one label is a number."""
-        return len(self.label) == 1 and self.holds[0] in FRACTIONAL
+        return len(self.label) == 1 and self.holds[0] in FRACTIONAL and not self.bands[0]
 
     @property
     def closed(self) -> bool:
         """Whether the one label is a class: numbers and texts come in any number, and any may be new."""
-        return len(self.label) == 1 and self.holds == ("name",)
+        return len(self.label) == 1 and self.classes[0]
+
+    @property
+    def classes(self) -> tuple[bool, ...]:
+        """Whether each label is a class."""
+        return tuple(kind == "name" or bool(ends) for kind, ends in zip(self.holds, self.bands, strict=True))
 
     @property
     def several(self) -> bool:

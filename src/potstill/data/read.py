@@ -1,7 +1,10 @@
 """Where the rows are: a file, a folder or a glob becomes one stream of batches, in the order of file names."""
 
+import bisect
 import difflib
 import glob
+import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,8 +72,10 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         time=data.split.time,
         group=data.group,
         weight=next(iter(tasks.values())).weighing if len(tasks) == 1 else None,
-        holds=tuple(holds[task.kind] for task in tasks.values()),
+        holds=tuple("number" if task.bands else holds[task.kind] for task in tasks.values()),
         features=features,
+        pair=data.pair,
+        bands=tuple(tuple(task.bands) for task in tasks.values()),
     )
 
 
@@ -184,10 +189,30 @@ def _joined(table: pa.Table, columns: Columns) -> pa.Table:
         rows = zip(*(table[name].to_pylist() for name in names), strict=True)
         return names, pa.array([join(row) for row in rows], pa.string())
 
-    texts, text = joined(TEXT, join_texts)
+    for i, bands in enumerate(columns.bands):
+        if bands:
+            found = [label and _band(label, bands) for label in table[f"{LABEL}{i}"].to_pylist()]
+            place = table.column_names.index(f"{LABEL}{i}")
+            table = table.set_column(place, f"{LABEL}{i}", pa.array(found, pa.string()))
+    texts, text = joined(TEXT, lambda row: join_texts(row, columns.pair))
     labels, label = joined(LABEL, lambda row: join_label([(value or "").strip() for value in row]))
     rest = table.drop_columns([*texts, *labels])
     return pa.table({"text": text, "label": label} | {name: rest[name] for name in rest.column_names})
+
+
+def band_names(bands: Sequence[float]) -> list[str]:
+    """Names of the classes into which numbers divide a number, the lowest first; a class holds its lower end."""
+    between = [f"{low:.10g} to {high:.10g}" for low, high in itertools.pairwise(bands)]
+    return [f"below {bands[0]:.10g}", *between, f"from {bands[-1]:.10g}"]
+
+
+def _band(label: str, bands: Sequence[float]) -> str:
+    """The class of a number; what is none stays as it is, to be set aside."""
+    try:
+        number = float(label)
+    except ValueError:
+        return label
+    return band_names(bands)[bisect.bisect_right(bands, number)] if math.isfinite(number) else label
 
 
 def check_source(data: Data, tasks: dict[str, Task]) -> None:

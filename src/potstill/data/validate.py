@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from potstill.data.digest import KEY_BYTES, input_key, shuffle_order
 from potstill.data.formats import FEATURE, Columns
-from potstill.data.read import stream_batches
+from potstill.data.read import band_names, stream_batches
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
 from potstill.errors import UserError
 from potstill.inputs import number, read_date
@@ -115,7 +115,7 @@ class Labels:
 
 def labels_of(rows: Survey, columns: Columns) -> list[Labels]:
     """Each task's labels by themselves."""
-    closed = [kind == "name" for kind in columns.holds]
+    closed = columns.classes
     if not columns.several:
         return [Labels(columns.label[0], closed[0], rows.label, rows.names)]
     joined = [split_label(name) for name in rows.names]
@@ -260,6 +260,8 @@ def label_value(label: str, weight: str, task: Task) -> float:
 
 
 def _odd_label(label: str, weight: str, task: Task) -> Reason:
+    if task.bands and label not in band_names(task.bands):
+        return Reason.LABEL_NOT_A_NUMBER
     if task.kind in {Classification.kind, Retrieval.kind}:
         return Reason.KEPT
     try:

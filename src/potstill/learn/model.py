@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
-from potstill.inputs import Features
+from potstill.inputs import Features, split_pair
 from potstill.outcomes import Outcome, Rate, Retrieval, Together, Value, outcome_of
 from potstill.store import resolve
 
@@ -298,8 +298,8 @@ def encode(tokenizer: Any, rows: Rows, head: Head) -> Inputs:
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Inputs:
-    """Token ids of each text, special tokens included, cut at `max_tokens`."""
-    return Inputs(tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"])
+    """Token ids of each text, special tokens included, cut at `max_tokens`; of a pair the longer one first."""
+    return Inputs(tokenizer([split_pair(text) for text in texts], truncation=True, max_length=max_tokens)["input_ids"])
 
 
 def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:

@@ -44,13 +44,13 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
     rows = validation.first(settings.parity_rows)
     inputs = replace(encode(tokenizer, rows, model.head), answers=None)
     with writing(edge) as draft:
-        plain, small = pack(model, tokenizer, draft / "float", schema.text), draft / "int8"
+        plain, small = pack(model, tokenizer, draft / "float", schema), draft / "int8"
         parity = check_parity(model, plain / MODEL, inputs, tokenizer.pad_token_id, settings.parity_atol)
         small.mkdir()
         quantize_int8(plain / MODEL, small / MODEL)
         for folder, precision in ((plain, "float32"), (small, "int8")):
             facts = {**asdict(origin), **asdict(parity), "precision": precision, "instruction_set": instruction_set()}
-            write_words(model, tokenizer, folder, schema.text, facts)
+            write_words(model, tokenizer, folder, schema, facts)
             set_thresholds(folder, validation)
             if isinstance(schema.outcome, Retrieval):
                 index(folder, _catalogue(dataset, schema))

@@ -149,7 +149,7 @@ def _candidates(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch
     """Every model, opened anew. The teacher's answers come from its signals; its time, from the same graph format."""
     rows = splits["test"]
     records = rows.records(schema.text[0])
-    control = pack(*load_model(inputs.control), scratch / "control", schema.text)
+    control = pack(*load_model(inputs.control), scratch / "control", schema)
     found = {
         "baseline": _baseline(schema, splits, records),
         "control": _from_edge(control, records, rows),
@@ -199,7 +199,7 @@ def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -
 def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candidate:
     """The teacher, or all teachers together."""
     teachers = load_teachers(inputs.teacher, schema.outcome)
-    folders = [pack(*teacher, scratch / f"teacher-{i}", schema.text) for i, teacher in enumerate(teachers)]
+    folders = [pack(*teacher, scratch / f"teacher-{i}", schema) for i, teacher in enumerate(teachers)]
     models = [_opened(folder, rows) for folder in folders]
     logits = read_signals(inputs.signals, rows.row)
     return Candidate(

@@ -92,6 +92,7 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
             rejected=rows.counts(),
             digest=_write(draft, data, list(tasks.values()), columns, rows, split, outcome, features, outside),
             out_of_scope=len(outside),
+            pair=columns.pair,
         )
         write_schema(draft, schema)
     _report(rows, counts, outcome)
@@ -250,7 +251,7 @@ def _write(
                 shards[which].write(table)
             if not rows.kept[here].all():
                 rejected.write_table(_set_aside(batch, rows.reason[here]))
-    return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec()})
+    return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec(), "pair": columns.pair})
 
 
 def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:

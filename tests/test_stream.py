@@ -3,9 +3,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import helper, numpy_helper
 from tiny import write_edge
 
 from potstill.edge import EdgeModel
@@ -102,3 +105,26 @@ def test_a_line_that_is_no_object_and_a_file_that_is_not_there_are_refused(tmp_p
 def test_a_class_that_the_model_has_not_is_refused(edge: EdgeModel):
     with pytest.raises(UserError, match="--bad dreadful: no such class; there are negative, positive"):
         scorer(edge, bad="dreadful")
+
+
+def test_a_model_of_two_tasks_tells_opinion_and_topic_at_once(tmp_path: Path):
+    folder = write_edge(tmp_path / "both")
+    card = json.loads((folder / "card.json").read_text())
+    classes = {"kind": "classification", "names": ["negative", "positive"]}
+    lone = {"kind": "classification", "names": ["kettles"]}
+    # Two logits for the opinion; the topic has a class alone, of no logit's making.
+    graph = onnx.load(folder / "model.onnx")
+    graph.graph.node.append(helper.make_node("Concat", ["two", "one"], ["logits"], axis=1))
+    graph.graph.node[-2].output[0] = "two"
+    graph.graph.node.insert(5, helper.make_node("ReduceSum", ["two", "last_axis"], ["one"], keepdims=1))
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([1]), "last_axis"))
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    onnx.save(graph, folder / "model.onnx")
+    outcome = {"kind": "together", "tasks": [["opinion", classes], ["topic", lone]]}
+    (folder / "card.json").write_text(json.dumps(card | {"outcome": outcome}))
+    both = Scorer(EdgeModel(folder), "negative", "time", None, None)
+    found = list(alerts(jsonl(tmp_path / "s.jsonl", rows(QUIET + LOUD)), both, DESIGN))
+    assert found
+    assert {alert["topic"] for alert in found} == {"kettles"}
+    with pytest.raises(UserError, match="there are negative, positive, kettles"):
+        Scorer(EdgeModel(folder), "awful", "time", None, None)

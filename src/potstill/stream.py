@@ -15,24 +15,26 @@ import pyarrow.parquet as pq
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
 from potstill.inputs import name_of, read_date
-from potstill.outcomes import Classification
+from potstill.outcomes import Classification, Part, parts_of
 from potstill.watch import Alert, Design, Item, watch
 
 BATCH_ROWS = 64
 STDIN = Path("-")
 # An item's number within its stream, from 1, and its columns.
 Numbered = tuple[int, dict[str, Any]]
+# A model and the one of its tasks that is listened to.
+Voice = tuple[EdgeModel, Part]
 
 
 class Scorer:
     """Rows of a stream → items for the charts.
 
     Args:
-        opinion: a classifier.
+        opinion: a model with a task of classes.
         bad: the class that counts as bad news.
         time: column with the moment.
-        topic: column with the topic; none: all is one topic, or the other model tells.
-        topics: a classifier of topics.
+        topic: column with the topic; none: a model tells, or all is one topic.
+        topics: a model of topics; none: a second task of classes of the first one is the topic, if it has just one.
 
     Attributes:
         items: how many were scored.
@@ -43,15 +45,20 @@ class Scorer:
     """
 
     def __init__(self, opinion: EdgeModel, bad: str, time: str, topic: str | None, topics: EdgeModel | None) -> None:
-        for model in (opinion, topics):
-            if model is not None and not isinstance(model.outcome, Classification):
-                what = f"{model.card['recipe']} answers with a {model.outcome.kind}"
-                raise UserError(f"watch needs a model of classes; {what}")
-        if bad not in opinion.outcome.names:
-            raise UserError(f"--bad {bad}: no such class; there are {', '.join(opinion.outcome.names)}")
         if topic is not None and topics is not None:
             raise UserError("give either --topic or --topic-model")
-        self._opinion, self._bad, self._time, self._topic, self._topics = opinion, bad, time, topic, topics
+        tasks = _tasks_of_classes(opinion)
+        names = [name for part in tasks for name in part.outcome.names]
+        if bad not in names:
+            raise UserError(f"--bad {bad}: no such class; there are {', '.join(names)}")
+        mine = next(part for part in tasks if bad in part.outcome.names)
+        others = [part for part in tasks if part is not mine]
+        self._opinion, self._bad, self._time, self._topic = (opinion, mine), bad, time, topic
+        self._topics: Voice | None = None
+        if topics is not None:
+            self._topics = topics, _tasks_of_classes(topics)[0]
+        elif topic is None and len(others) == 1:
+            self._topics = opinion, others[0]
         self._latest: datetime.datetime | None = None
         self.items = 0
         self.seen: set[str] = set()
@@ -63,8 +70,10 @@ class Scorer:
             UserError: a row has no text, time or topic, or lies before the one above it; names the row.
         """
         times = [self._moment(number, row) for number, row in batch]
-        bad = [label == self._bad for label in _labels(self._opinion, batch)]
-        names = _labels(self._topics, batch) if self._topics else [self._name(*numbered) for numbered in batch]
+        model, part = self._opinion
+        answers = _answers(model, batch)
+        bad = [label == self._bad for label in _labels(answers, part)]
+        names = self._topics_of(batch, answers)
         self.items += len(batch)
         self.seen.update(names)
         return [Item(*item) for item in zip(times, names, bad, strict=True)]
@@ -82,6 +91,12 @@ class Scorer:
         self._latest = found
         return found
 
+    def _topics_of(self, batch: list[Numbered], answers: list[dict[str, Any]]) -> list[str]:
+        if self._topics is None:
+            return [self._name(*numbered) for numbered in batch]
+        model, part = self._topics
+        return _labels(answers if model is self._opinion[0] else _answers(model, batch), part)
+
     def _name(self, number: int, row: dict[str, Any]) -> str:
         if self._topic is None:
             return "all"
@@ -91,9 +106,22 @@ class Scorer:
         return name
 
 
-def _labels(model: EdgeModel, batch: list[Numbered]) -> list[str]:
+def _tasks_of_classes(model: EdgeModel) -> list[Part]:
+    """A model's tasks that answer with a class. Raises UserError where there is none."""
+    found = [part for part in parts_of(model.outcome) if isinstance(part.outcome, Classification)]
+    if not found:
+        what = f"{model.card['recipe']} answers with a {model.outcome.kind}"
+        raise UserError(f"watch needs a model of classes; {what}")
+    return found
+
+
+def _labels(answers: list[dict[str, Any]], part: Part) -> list[str]:
+    return [str((answer[part.task] if part.task else answer)["label"]) for answer in answers]
+
+
+def _answers(model: EdgeModel, batch: list[Numbered]) -> list[dict[str, Any]]:
     try:
-        return [str(answer["label"]) for answer in model.answer([row for _, row in batch])]
+        return model.answer([row for _, row in batch])
     except ValueError:
         for number, row in batch:
             try:

@@ -4,7 +4,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from potstill.metrics import Truth, auc, better, macro_f1, meanings_of, metrics_of, primary, score
-from potstill.outcomes import Classification, Rate, Value
+from potstill.outcomes import Classification, Rate, Retrieval, Together, Value
 
 PRICE = Value(low=0.0, high=8.0, bins=800, scale="log", smoothing=0.75)
 
@@ -166,3 +166,39 @@ def test_the_recipe_may_choose_what_decides():
     outcome = Classification(("a", "b"), decides="accuracy")
     assert primary(outcome) == "accuracy"
     assert list(meanings_of(outcome)) == ["accuracy", "macro_f1"]
+
+
+def test_a_retrieval_is_judged_by_the_rank_of_the_own_answer():
+    outcome = Retrieval().over(("a", "b", "c", "d", "e", "f", "g"))
+    probabilities = np.array(
+        [
+            [0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1],  # own is first
+            [0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1],  # own is second
+            [0.2, 0.2, 0.15, 0.15, 0.1, 0.1, 0.1],  # own is among the last three: place 6
+        ]
+    )
+    found = score(outcome, Truth(np.array([0.0, 1.0, 6.0])), probabilities)
+    assert found == pytest.approx({"mrr": (1 + 1 / 2 + 1 / 6) / 3, "recall_at_1": 1 / 3, "recall_at_5": 2 / 3})
+
+
+def test_who_can_not_tell_answers_apart_has_found_none():
+    outcome = Retrieval().over([str(i) for i in range(9)])
+    found = score(outcome, Truth(np.arange(9.0)), np.full((9, 9), 1 / 9))
+    assert found == {"mrr": pytest.approx(1 / 5), "recall_at_1": 0.0, "recall_at_5": 1.0}
+
+
+def test_several_tasks_have_the_mean_skill_each_on_the_rows_with_its_label():
+    price = Value(0.0, 10.0, 10, "linear", 0.75)
+    both = Together((("tone", Classification(("good", "bad"))), ("price", price)))
+    values = np.array([[0, np.nan], [1, np.nan], [1, np.nan], [np.nan, 2.5], [np.nan, 8.5]])
+    sharp = np.eye(10)
+    prices = np.stack([sharp[0], sharp[0], sharp[0], sharp[2], sharp[6]])
+    tones = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [0.5, 0.5]])
+    found = score(both, Truth(values), np.concatenate([tones, prices], axis=1))
+    alone = score(both.tasks[0][1], Truth(values[:3, 0]), tones[:3])
+    assert {name: found[f"tone_{name}"] for name in alone} == alone
+    assert found["price_mae"] == pytest.approx(1.0)
+    # A constant forecast, the rows' own distribution, has its median at an end of the lower bin: 3 and 5.5 away.
+    constant = score(price, Truth(values[3:, 1]), np.tile(price.targets(values[3:, 1]).mean(axis=0), (2, 1)))
+    assert found["skill"] == pytest.approx((alone["macro_f1"] + 1 - 1.0 / constant["mae"]) / 2)
+    assert next(iter(meanings_of(both))) == "skill"

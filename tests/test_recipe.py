@@ -168,3 +168,31 @@ def test_a_rate_may_be_compared_within_groups(tmp_path: Path):
     assert recipe.distill.compares_rows
     assert not recipe.teacher.compares_rows
     assert recipe.tasks["sentiment"].weighing == "shown"
+
+
+TOPIC = "tasks.topic={kind: classification, label: topic}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("teacher.per_task=true",), "teacher.per_task is for recipes of several tasks"),
+        (("distill.balance=0.5",), "distill.balance is for recipes of several tasks"),
+        ((TOPIC, "tasks.sentiment.weight=cost"), "tasks.sentiment.weight is for recipes of one task"),
+        ((TOPIC, "data.group=user"), "data.group is for recipes of one task"),
+        ((TOPIC, "tasks.more={kind: retrieval, label: answer}"), "tasks.more.kind: retrieval is for recipes of one"),
+        (("tasks.Topic={label: topic}",), "tasks.Topic"),
+        (("tasks.sentiment.kind=retrieval", "data.features.numeric=[age]"), "a retrieval compares texts"),
+        (("data.out_of_scope=others.csv",), "data.out_of_scope measures refusal: it needs a task with refuse"),
+        (("data.pair=true",), "a pair needs two text columns"),
+        (("tasks.sentiment.bands=[3, 1]",), "bands must ascend"),
+    ],
+)
+def test_knobs_of_one_and_of_several_tasks_are_told_apart(tmp_path: Path, overrides: tuple[str, ...], message: str):
+    assert message in refusal(tmp_path, GOOD, *overrides)
+
+
+def test_several_places_are_one_location(tmp_path: Path):
+    recipe = load(tmp_path, GOOD, "data.source=[a.csv, b.csv]", TOPIC)
+    assert recipe.data.source == "a.csv, b.csv"
+    assert list(recipe.tasks) == ["sentiment", "topic"]

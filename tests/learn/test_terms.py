@@ -118,3 +118,12 @@ def test_margin_is_the_mean_over_all_pairs_of_a_group():
     ]
     found = terms.margin(student, teacher, groups)
     assert found.tolist() == pytest.approx([*by_hand, 0.0])
+
+
+def test_likeness_is_the_cosine_over_tau_and_leaves_out_the_same_answer_of_another_row():
+    texts, answers = (F.normalize(torch.randn(4, 8), dim=1) for _ in range(2))
+    found = terms.likeness(torch.cat([texts, answers], dim=1), torch.tensor([0.0, 1.0, 0.0, 2.0]), 0.1)
+    expected = torch.nn.CosineSimilarity(dim=2)(texts[:, None], answers[None]) / 0.1
+    out = torch.tensor([[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    assert torch.allclose(found[~out], expected[~out], atol=1e-5)
+    assert (found.softmax(dim=1)[out] == 0).all()

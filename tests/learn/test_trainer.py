@@ -5,9 +5,9 @@ import torch
 
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.student import hard_loss
-from potstill.learn.trainer import Epoch, Examples, train
+from potstill.learn.trainer import Epoch, Examples, Units, repeats, train
 from potstill.metrics import Truth
-from potstill.outcomes import Classification
+from potstill.outcomes import Classification, Together
 from potstill.recipe import Training
 from tests.conftest import reviews
 
@@ -64,3 +64,25 @@ def test_frozen_embeddings_stay_as_they_are(encoder: Path):
     model, _ = tiny(encoder, epochs=1, freeze_embeddings=True)
     before = load_encoder(str(encoder))[0].state_dict()["embeddings.word_embeddings.weight"]
     assert torch.equal(model.state_dict()["encoder.embeddings.word_embeddings.weight"], before)
+
+
+def test_balance_brings_small_tasks_up_to_the_largest_and_shows_every_row():
+    both = Together((("many", Classification(("a", "b"))), ("few", Classification(("c", "d")))))
+    values = np.full((110, 2), np.nan)
+    values[:100, 0], values[100:, 1] = 0, 1
+    truth = Truth(values)
+    assert (repeats(both, truth, 0.0, seed=7) == 1).all()
+    whole = repeats(both, truth, 1.0, seed=7)
+    assert (whole[:100] == 1).all()
+    assert (whole[100:] == 10).all()
+    half = np.mean([repeats(both, truth, 0.5, seed)[100:].mean() for seed in range(200)])
+    assert abs(half - 10**0.5) < 0.05
+    values[:5, 1] = 0  # labels for both: as often as the smaller task asks
+    assert (repeats(both, Truth(values), 1.0, seed=7)[:5] >= 6).all()
+
+
+def test_repeated_rows_do_not_swell_a_batch():
+    examples = Examples(Inputs([[1, 2]] * 10), Truth(np.zeros(10)))
+    units = Units(examples, False, np.full(10, 3))
+    assert len(units) == 30
+    assert units.in_a_batch(8) == 8

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from potstill.metrics import primary
+from potstill.outcomes import Part, outcome_of, parts_of
 from potstill.recipe import load_recipe
 
 MODELS = ("trivial", "baseline", "control", "teacher", "student", "student_int8")
@@ -36,8 +38,9 @@ def main() -> int:
             subprocess.run(command, check=False, stdout=sys.stderr)  # noqa: S603 - our own program
         summary = _newest(given.root, name)
         failed += summary is None
-        cells = _cells(name, summary) if summary else (name, "no summary: the run failed; see its log")
-        print(f"| {' | '.join(cells)} |", flush=True)
+        lines = _lines(name, summary) if summary else [(name, "no summary: the run failed; see its log")]
+        for cells in lines:
+            print(f"| {' | '.join(cells)} |", flush=True)
     return 1 if failed else 0
 
 
@@ -48,19 +51,25 @@ def _newest(root: Path, name: str) -> dict[str, Any] | None:
     return next((summary for summary in found if summary["recipe"] == name), None)
 
 
-def _cells(name: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
-    metric, meaning = next(iter(summary["metrics"].items()))
+def _lines(name: str, summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A line a task."""
+    return [_cells(name, summary, part) for part in parts_of(outcome_of(summary["outcome"]))]
+
+
+def _cells(name: str, summary: Mapping[str, Any], part: Part) -> tuple[str, ...]:
+    metric = part.named(primary(part.outcome))
+    meaning = summary["metrics"][metric]
     models = summary["models"]
     small = models["student_int8"]
     clauses = {clause["name"]: clause["words"] for clause in summary["verdict"]["clauses"]}
-    difference = clauses["control"].removeprefix("control: ").partition(";")[0]
+    difference = clauses[f"{part.task} control".strip()].partition("control: ")[2].partition(";")[0]
     interval = difference[difference.index("interval ") + len("interval ") :]
     return (
         name,
         meaning["title"],
         meaning["form"].format(summary["trivial"][metric]),
         *(_with_interval(models[model], metric, meaning["form"]) for model in MODELS[1:]),
-        f"{small['gain_kept']:.1%}",
+        f"{small[part.named('gain_kept')]:.1%}",
         f"{difference.split()[0]} ({interval})",
         f"{small['latency_p50_ms']:.2f}",
         f"{small['latency_p95_ms']:.2f}",

@@ -495,7 +495,7 @@ class Together:
     """Several tasks at once: a distribution for each, side by side. A row may have labels for some of them only.
 
     Attributes:
-        tasks: name and family of each, in the recipe's order.
+        tasks: name and family of each, by name.
     """
 
     tasks: tuple[tuple[str, Single], ...]

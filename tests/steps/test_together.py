@@ -55,14 +55,14 @@ def evaluation(shop: Line) -> Path:
 def test_rows_keep_the_labels_that_they_have(shop: Line):
     schema = read_schema(shop.dataset)
     assert isinstance(schema.outcome, Together)
-    assert schema.outcome.fields == ("sentiment", "thing", "price")
+    assert schema.outcome.fields == ("price", "sentiment", "thing")
     rows = read_rows(shop.dataset, "train", schema)
     labelled = np.isfinite(rows.value)
     review = np.array([text.startswith("the ") for text in rows.text])
-    assert (labelled == np.stack([review, ~review, ~review], axis=1)).all()
-    things = rows.of(schema.outcome.parts[1])
+    assert (labelled == np.stack([~review, review, ~review], axis=1)).all()
+    things = rows.of(schema.outcome.parts[2])
     assert all(
-        f" {schema.outcome.tasks[1][1].names[int(i)]} " in text
+        f" {schema.outcome.tasks[2][1].names[int(i)]} " in text
         for i, text in zip(things.value, things.text, strict=True)
     )
 
@@ -71,7 +71,7 @@ def test_signals_hold_every_teachers_view_of_every_row(shop: Line):
     schema = read_schema(shop.dataset)
     rows = read_rows(shop.dataset, "test", schema)
     logits = read_signals(shop.signals, rows.row)
-    assert logits.shape == (len(rows), 2 + 4 + 16)
+    assert logits.shape == (len(rows), 16 + 2 + 4)
     teachers = load_teachers(shop.teacher, schema.outcome)
     assert len(teachers) == (3 if shop.settings.per_task else 1)
 
@@ -95,7 +95,9 @@ def test_the_contract_holds_each_task_to_its_limits(evaluation: Path):
     verdict = summary_in(evaluation)["verdict"]
     names = [clause["name"] for clause in verdict["clauses"]]
     each = [
-        f"{task} {clause}" for task in TASKS for clause in ("retention", "agreement", "flips", "control", "baseline")
+        f"{task} {clause}"
+        for task in sorted(TASKS)
+        for clause in ("retention", "agreement", "flips", "control", "baseline")
     ]
     assert names == [*each, "latency", "size"]
 

@@ -206,14 +206,14 @@ class TaskModel(nn.Module):
             return said
         return torch.cat([said, self(**{name: batch[ANSWER + name] for name in ARGUMENTS[:2]})], dim=1)
 
-    def inherit(self, teachers: Sequence["TaskModel"]) -> None:
-        """Take over what stands on the encoder: the first teacher's or, of several, each task's last layer."""
+    def inherit(self, main: "TaskModel", teachers: Sequence["TaskModel"]) -> None:
+        """Take over what stands on the encoder of the main teacher, but each task's last layer from its own teacher."""
         if len(teachers) == 1:
-            self.on_top.load_state_dict(teachers[0].on_top.state_dict())
+            self.on_top.load_state_dict(main.on_top.state_dict())
             return
         for name, module in self.on_top.items():
             if name != "classifier":
-                module.load_state_dict(teachers[0].on_top[name].state_dict())
+                module.load_state_dict(main.on_top[name].state_dict())
         for layer, teacher in zip(self.on_top["classifier"].tasks, teachers, strict=True):  # type: ignore[arg-type]
             layer.load_state_dict(teacher.on_top["classifier"].state_dict())
 

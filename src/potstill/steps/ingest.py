@@ -65,6 +65,8 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     Raises:
         UserError: the rows can't be read, nothing can be learnt from them, or the folder can't be written.
     """
+    # A pipeline's backend may hand a mapping over in any order.
+    tasks = dict(sorted(tasks.items()))
     columns = columns_of(data, tasks)
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch, store.writing(dataset) as draft:
         data = _prepared(data, Path(scratch))

@@ -62,6 +62,8 @@ def _tasks(summary: Mapping[str, Any], figures: Mapping[str, str]) -> list[dict[
 
 # The table with its intervals needs this many columns of a terminal.
 WIDE = 100
+# Each metric beyond the usual ones needs so many more.
+METRIC_WIDTH = 30
 METRICS_SHOWN = 2
 
 
@@ -88,7 +90,7 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def models_table(summary: Mapping[str, Any], width: int) -> Table:
     """The models' figures for a terminal of so many columns; a narrow one gets no intervals, so that nothing is cut."""
-    wide = width >= WIDE
+    wide = width >= WIDE + METRIC_WIDTH * (len(_shown(summary)) - METRICS_SHOWN)
     intervals = "95 % intervals by paired bootstrap" if wide else "intervals in the report"
     caption = f"{summary['rows']['test']:,} test rows; {intervals}; latency at batch 1 on one thread"
     table = Table(

@@ -4,10 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from potstill.data.dataset import Schema, ShardWriter, read_rows, read_schema, stream_rows, write_schema
+from potstill.data.dataset import Rows, Schema, ShardWriter, read_rows, read_schema, stream_rows, write_schema
 from potstill.errors import UserError
 from potstill.inputs import Features
-from potstill.outcomes import Classification
+from potstill.outcomes import Classification, Retrieval
 
 SCHEMA = Schema(
     task="intent",
@@ -76,3 +76,12 @@ def test_a_split_without_rows_can_be_read(tmp_path):
         pass
 
     assert len(read_rows(tmp_path, "validation", SCHEMA)) == 0
+
+
+def test_the_first_rows_of_a_retrieval_are_found_among_their_own_answers():
+    answers = ["c", "a", "c", "b"]
+    rows = Rows(["0", "1", "2", "3"], ["q"] * 4, Retrieval().encode(answers), [{}] * 4, answer=answers)
+    assert rows.value.tolist() == [2, 0, 2, 1]
+    assert rows.first(1).value.tolist() == [0]
+    assert rows.first(3).catalogue == ["a", "c"]
+    assert rows.first(3).value.tolist() == [1, 0, 1]

@@ -31,6 +31,8 @@ REJECTED_SCHEMA = pa.schema(
 )
 ROW_GROUP_ROWS = 16_384
 OUT_OF_SCOPE = "out_of_scope"
+# Rows by which a retrieval is judged, at most.
+MOST_CHOICES = 5_000
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,12 @@ class Rows:
         return len(self.row)
 
     def first(self, count: int) -> "Rows":
-        """The first so many rows."""
+        """The first so many rows; answers are then to be found among theirs."""
         return self._at(list(range(min(count, len(self)))))
+
+    def judged(self) -> "Rows":
+        """The rows by which models are judged: all or, since choosing among n answers takes n² figures, the first."""
+        return self if self.answer is None else self.first(MOST_CHOICES)
 
     def of(self, part: Part) -> "Rows":
         """The rows that have a label for a task, with that label alone."""
@@ -109,14 +115,15 @@ class Rows:
         return replace(chosen, value=part.values(chosen.value))
 
     def _at(self, rows: Sequence[int]) -> "Rows":
+        answer = None if self.answer is None else [self.answer[i] for i in rows]
         return Rows(
             row=[self.row[i] for i in rows],
             text=[self.text[i] for i in rows],
-            value=self.value[rows],
+            value=self.value[rows] if answer is None else Retrieval().encode(answer),
             features=[self.features[i] for i in rows],
             weight=None if self.weight is None else self.weight[rows],
             group=None if self.group is None else [self.group[i] for i in rows],
-            answer=None if self.answer is None else [self.answer[i] for i in rows],
+            answer=answer,
         )
 
     def records(self, column: str) -> list[Mapping[str, Any]]:

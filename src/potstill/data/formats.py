@@ -139,7 +139,9 @@ def _refuse_empty(path: Path) -> None:
 
 
 def found_in(path: Path, names: Sequence[str], columns: Columns) -> dict[str, str]:
-    """Those of the columns that a file has, ours → theirs. A row of several tasks needs one text and one label only.
+    """Those of the columns that a file has, ours → theirs.
+
+    A row of several tasks needs one text and one label only; features may be missing.
 
     Raises:
         UserError: it lacks one that it needs; names the nearest, and those that exist. Or it has one twice.
@@ -149,9 +151,7 @@ def found_in(path: Path, names: Sequence[str], columns: Columns) -> dict[str, st
         found = names.count(wanted)
         if found > 1:
             raise UserError(f"{path}: column {wanted!r} appears {found} times; give each column its own name")
-        same_kind = ours.split("_")[0]
-        spare = columns.several and ours.startswith((TEXT, LABEL)) and any(n.startswith(same_kind) for n in named)
-        if found == 1 or spare:
+        if found == 1 or (columns.several and _spare(ours, named)):
             continue
         nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -160,6 +160,13 @@ def found_in(path: Path, names: Sequence[str], columns: Columns) -> dict[str, st
         role = ours.split("_")[0]
         raise UserError(f"{path}: no column {wanted!r} for the {role}{hint} (columns: {', '.join(names[:30])})")
     return named
+
+
+def _spare(ours: str, named: Mapping[str, str]) -> bool:
+    """Whether a file of several tasks may lack one of our columns."""
+    if ours.startswith(FEATURE):
+        return True
+    return any(ours.startswith(kind) and any(name.startswith(kind) for name in named) for kind in (TEXT, LABEL))
 
 
 def _short(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from potstill.data.formats import LABEL, SUFFIXES, TEXT, Columns, Kind, names_in, read_tables
+from potstill.data.formats import FEATURE, LABEL, SUFFIXES, TEXT, Columns, Kind, names_in, read_tables
 from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import join_texts
@@ -238,7 +238,7 @@ def _refuse_lacking(location: str, files: Sequence[Path], columns: Columns) -> N
     """Refuse files of which none has one of the columns: each may lack some, but a misspelt name is in none."""
     known = {name for file in files for name in names_in(file)}
     for ours, theirs in columns.sources().items():
-        if ours.startswith((TEXT, LABEL)) and theirs not in known:
+        if ours.startswith((TEXT, LABEL, FEATURE)) and theirs not in known:
             nearest = difflib.get_close_matches(theirs, known, n=1, cutoff=0.5)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise UserError(f"{location}: no file has a column {theirs!r}{hint}")

@@ -118,7 +118,7 @@ def labels_of(rows: Survey, columns: Columns) -> list[Labels]:
     closed = columns.classes
     if not columns.several:
         return [Labels(columns.label[0], closed[0], rows.label, rows.names)]
-    joined = [split_label(name) for name in rows.names]
+    joined = [split_label(name) for name in rows.names] or [[None] * len(columns.label)]
     found = []
     for column, shut, own in zip(columns.label, closed, zip(*joined, strict=True), strict=True):
         names = tuple(sorted({label for label in own if label}))

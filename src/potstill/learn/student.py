@@ -85,6 +85,7 @@ def learn(
     schema = read_schema(dataset)
     whole = (read_rows(dataset, split, schema) for split in ("train", "validation"))
     splits = [rows.of(part) if part else rows for rows in whole]
+    splits[1] = splits[1].judged()
     train_rows, validation = (examples(tokenizer, rows, head, signals(rows) if signals else None) for rows in splits)
     model, epochs = train(
         make_model,

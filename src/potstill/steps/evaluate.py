@@ -93,7 +93,7 @@ def evaluate(
     """
     schema = read_schema(inputs.dataset)
     splits = {split: read_rows(inputs.dataset, split, schema) for split in SPLITS}
-    rows = splits["test"]
+    rows = splits["test"] = splits["test"].judged()
     if isinstance(schema.outcome, Retrieval):
         schema = replace(schema, outcome=schema.outcome.over(rows.catalogue))
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:

@@ -94,6 +94,7 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
         "task": "sentiment",
         "outcome": Classification(tuple(names)).spec(),
         "metrics": {name: asdict(meaning) for name, meaning in MEANINGS["classification"].items()},
+        "plain": {},
         "trivial": {"macro_f1": 0.2, "accuracy": 0.4},
         "rows": {"train": 9002, "validation": 1001, "test": 3080},
         "out_of_scope": 0,

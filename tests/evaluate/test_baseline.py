@@ -5,7 +5,7 @@ import pytest
 
 from potstill.data.dataset import Rows, Schema
 from potstill.evaluate.baseline import Baseline
-from potstill.inputs import Category, Features
+from potstill.inputs import Category, Features, join_texts
 from potstill.outcomes import Classification, Outcome, Rate, Value
 
 TWO = Classification(("a", "b"))
@@ -121,3 +121,18 @@ def test_a_rate_is_learnt_from_counts():
     schema = Schema("click", Rate(), ("text",), "clicks", Features(), (), None, "shown", {}, {}, "0")
     rates = Baseline(made, made, schema).probabilities(["the kettle 7 is great", "the kettle 7 is poor"])[:, 1]
     assert rates == pytest.approx([0.3, 0.05], abs=0.04)
+
+
+def test_of_a_pair_what_is_alike_tells_what_no_word_does():
+    random = np.random.default_rng(0)
+    pairs = [random.choice(50, size=2) for _ in range(600)]
+    pairs = [(a, a if i % 2 else b) for i, (a, b) in enumerate(pairs)]
+    texts = [join_texts([f"thing{a} for you", f"once thing{b}"], pair=True) for a, b in pairs]
+    labels = np.array([a == b for a, b in pairs])
+    schema = Schema("same", TWO, ("item", "history"), ("label",), Features(), (), None, None, {}, {}, "0", pair=True)
+    baseline = Baseline(rows(texts[:400], labels[:400]), rows(texts[400:], labels[400:]), schema)
+    each = baseline.each([{"item": text} for text in texts[400:]])
+    right = {name: np.mean(found.argmax(axis=1) == labels[400:]) for name, found in each.items()}
+    assert right["TF-IDF likeness"] == 1
+    assert right["TF-IDF, linear"] < right["TF-IDF likeness"]
+    assert (baseline.probabilities([{"item": text} for text in texts[400:]]) == each["TF-IDF likeness"]).all()

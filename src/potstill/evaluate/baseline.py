@@ -5,7 +5,7 @@ A student must earn its milliseconds against it.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from potstill.data.dataset import Rows, Schema
 from potstill.edge import Row
 from potstill.evaluate.trivial import tries
-from potstill.inputs import Features
+from potstill.inputs import Features, split_pair
 from potstill.metrics import better, primary, score
 from potstill.outcomes import Classification, Floats, Outcome, Value, softmax
 
@@ -31,9 +31,10 @@ LIKENESS_TAU = 0.1
 class Baseline:
     """The best of some plain models, by the family's first metric on the validation rows.
 
-    Linear models see word 1–2-grams, or character 1–3-grams where most text is written without spaces; boosted trees
-    see the features alone. Classes and rates come with probabilities; a value with a normal distribution on the
-    outcome's scale around its forecast, as wide as the errors on the validation rows.
+    Linear models see word 1–2-grams, or character 1–3-grams where most text is written without spaces; of a pair, one
+    sees the cosine of its two texts alone; boosted trees see the features alone. Classes and rates come with
+    probabilities; a value with a normal distribution on the outcome's scale around its forecast, as wide as the errors
+    on the validation rows.
 
     Args:
         train: rows to learn from.
@@ -44,28 +45,50 @@ class Baseline:
     def __init__(self, train: Rows, validation: Rows, schema: Schema) -> None:
         self._column = schema.text[0]
         views: list[_View] = [_Words(train.text)]
+        if schema.pair:
+            views.append(_Pair(train.text))
         if schema.features:
             views.append(_Columns(schema.features))
-        best = -np.inf
-        for view in views:
-            learnt, kept = view.see(train.text, train.features), view.see(validation.text, validation.features)
-            for model in view.models(schema.outcome):
-                _fit(model, schema.outcome, learnt, train)
-                fitted = _fitted(model, schema.outcome, kept, validation.value)
-                found = score(schema.outcome, validation.truth, _answers(model, fitted, kept))
-                worth = better(schema.outcome, found[primary(schema.outcome)])
-                if worth > best:
-                    best, self._view, self._model, self._outcome = worth, view, model, fitted
+        self._found = [_best(view, train, validation, schema.outcome) for view in views]
+        self._chosen = max(self._found, key=lambda found: found.worth)
 
     def probabilities(self, rows: Sequence[Row]) -> Floats:
         """Probabilities `[rows, outcomes]` of texts, or of rows of a table whose first text column holds all text."""
-        tables = [{self._column: row} if isinstance(row, str) else row for row in rows]
-        seen = self._view.see([row[self._column] for row in tables], tables)
-        return _answers(self._model, self._outcome, seen)
+        return self._ask(self._chosen, rows)
+
+    def each(self, rows: Sequence[Row]) -> dict[str, Floats]:
+        """The same of the best model of each view, by the view's name."""
+        return {found.view.name: self._ask(found, rows) for found in self._found}
 
     def size_bytes(self) -> int:
         """Bytes of what it would have to keep."""
-        return self._view.size_bytes() + _weight(self._model)
+        return self._chosen.view.size_bytes() + _weight(self._chosen.model)
+
+    def _ask(self, found: "_Fitted", rows: Sequence[Row]) -> Floats:
+        tables = [{self._column: row} if isinstance(row, str) else row for row in rows]
+        return _answers(found.model, found.outcome, found.view.see([row[self._column] for row in tables], tables))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A plain model: what it sees, how it answers, and what that was worth on the validation rows."""
+
+    view: "_View"
+    model: Any
+    outcome: Outcome
+    worth: float
+
+
+def _best(view: "_View", train: Rows, validation: Rows, outcome: Outcome) -> _Fitted:
+    """The best of the models that suit a view."""
+    learnt, kept = view.see(train.text, train.features), view.see(validation.text, validation.features)
+    found = []
+    for model in view.models(outcome):
+        _fit(model, outcome, learnt, train)
+        fitted = _fitted(model, outcome, kept, validation.value)
+        figures = score(outcome, validation.truth, _answers(model, fitted, kept))
+        found.append(_Fitted(view, model, fitted, better(outcome, figures[primary(outcome)])))
+    return max(found, key=lambda fitted: fitted.worth)
 
 
 class Likeness:
@@ -99,6 +122,8 @@ class Likeness:
 class _Words:
     """What a linear model sees."""
 
+    name = "TF-IDF, linear"
+
     def __init__(self, texts: Sequence[str]) -> None:
         self._vectorizer = _vectorizer(texts).fit(texts)
 
@@ -116,8 +141,21 @@ class _Words:
         return len(json.dumps(terms, ensure_ascii=False).encode()) + 4 * len(terms)
 
 
+class _Pair(_Words):
+    """What is alike in the two texts of a pair."""
+
+    name = "TF-IDF likeness"
+
+    def see(self, texts: Sequence[str], rows: Sequence[Any]) -> Any:
+        pairs = [found if isinstance(found := split_pair(text), tuple) else (found, "") for text in texts]
+        first, second = (self._vectorizer.transform(side) for side in zip(*pairs, strict=True))
+        return np.asarray(first.multiply(second).sum(axis=1))
+
+
 class _Columns:
     """What boosted trees see."""
+
+    name = "boosted trees"
 
     def __init__(self, features: Features) -> None:
         self._features = features
@@ -138,7 +176,7 @@ class _Columns:
         return len(json.dumps(self._features.spec(), ensure_ascii=False).encode())
 
 
-_View = _Words | _Columns
+_View = _Words | _Pair | _Columns
 
 
 def _weight(model: Any) -> int:

@@ -125,9 +125,10 @@ def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     meanings = summary["metrics"]
     if len(meanings) <= METRICS_SHOWN:
         return []
-    models = {"trivial": summary["trivial"]} | {
-        name: summary["models"][name] for name in MODELS if name in summary["models"]
-    }
+    models = {"trivial": summary["trivial"]}
+    if len(summary["plain"]) > 1:
+        models |= {f"plain: {name}": figures for name, figures in summary["plain"].items()}
+    models |= {name: summary["models"][name] for name in MODELS if name in summary["models"]}
     rows = [
         (name.replace("_", " "), *(m["form"].format(found[key]) for key, m in meanings.items()))
         for name, found in models.items()

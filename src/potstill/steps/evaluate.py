@@ -2,8 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model as the report shows it: how it answers, how long that takes, how large it is."""
+    """A model as the report shows it: how it answers, how long that takes, how large it is.
+
+    A baseline chosen from several plain models also has what each of them answers.
+    """
 
     probabilities: Probabilities
     ask: Callable[[Sequence[Row]], Probabilities]
     size_bytes: int
+    views: Mapping[str, Probabilities] = field(default_factory=dict)
 
     def answer(self, row: Row) -> Probabilities:
         """One answer to one row, as a service asks for it."""
@@ -124,6 +128,10 @@ def evaluate(
         "task": schema.task,
         "outcome": outcome.spec(),
         "metrics": {name: asdict(meaning) for name, meaning in _meanings(outcome, plain_error).items()},
+        "plain": {
+            name: _once(_metrics(outcome, truth, found, plain_error), truth)
+            for name, found in candidates["baseline"].views.items()
+        },
         "trivial": {name: found.value for name, found in resampled[TRIVIAL].items()},
         "rows": schema.rows,
         "out_of_scope": schema.out_of_scope,
@@ -193,7 +201,8 @@ def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -
         return np.concatenate([model.probabilities(asked) for model in models], axis=1)
 
     size_bytes = sum(model.size_bytes() for model in models)
-    return Candidate(probabilities(records), probabilities, size_bytes)
+    views = models[0].each(records) if len(models) == 1 else {}
+    return Candidate(probabilities(records), probabilities, size_bytes, views)
 
 
 def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candidate:
@@ -265,6 +274,10 @@ def _metrics(
         return found
     error = found["mae"]
     return found | {"mase": lambda counts: error(counts) / plain_error}
+
+
+def _once(metrics: dict[str, Metric], truth: Truth) -> dict[str, float]:
+    return {name: float(metric(np.ones((1, len(truth))))[0]) for name, metric in metrics.items()}
 
 
 def _meanings(outcome: Outcome, plain_error: float | None) -> dict[str, Meaning]:

@@ -91,3 +91,9 @@ def test_a_task_without_a_row_in_a_split_is_named(tmp_path):
     few = csv(tmp_path / "few.csv", "text,topic", ["text 100,tea", "text 101,toys", "text 102,tea", "text 103,toys"])
     with pytest.raises(UserError, match=r"has no row with a 'topic'|training has no row of"):
         ingest(Data.model_validate({"source": [tones(tmp_path, 400), few]}), TASKS, tmp_path / "dataset")
+
+
+def test_words_in_a_column_of_bands_are_set_aside_and_told(tmp_path):
+    banded = {"tone": Task(label="tone", bands=[1, 2]), "topic": TASKS["topic"]}
+    with pytest.raises(UserError, match=r"'tone' has no label \(after setting aside 40 label not a number\)"):
+        ingest(data(tones(tmp_path), topics(tmp_path, start=100)), banded, tmp_path / "dataset")

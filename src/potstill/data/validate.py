@@ -403,15 +403,15 @@ def _refuse_labels(labels: Labels, rows: Survey, where: str, reasons: str) -> No
     told = labels.label[rows.kept]
     sizes = np.bincount(told[told != NO_LABEL], minlength=len(labels.names))
     classes = [labels.names[i] for i in np.flatnonzero(sizes)]
+    note = f" (after setting aside {reasons})" if reasons else ""
     if len(classes) < 2:
         what = "class" if labels.closed else "label"
         found = f"one {what}, {classes[0]!r}" if classes else "no label"
-        raise UserError(f"{where} has {found}; at least two are needed to learn from")
+        raise UserError(f"{where} has {found}{note}; at least two are needed to learn from")
     if not labels.closed:
         return
     single = [labels.names[i] for i in np.flatnonzero(sizes == 1)]
     if single:
-        note = f" (after setting aside {reasons})" if reasons else ""
         raise UserError(
             f"{where}: {_plural(len(single), 'class')} with one row only: {_listed(single)}{note}; "
             "add rows or drop them, because one row can't be both learnt from and tested on"

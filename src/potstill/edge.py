@@ -30,7 +30,9 @@ else:
 Row = str | Mapping[Any, Any]
 
 
-CATALOGUE, VECTORS = "catalogue.json", "catalogue.npy"
+CATALOGUE, VECTORS = "catalogue.json", "catalogue.f16"
+# Little-endian on every machine.
+VECTOR_TYPE = "<f2"
 
 
 class EdgeModel:
@@ -63,7 +65,8 @@ class EdgeModel:
         self._vectors: npt.NDArray[np.float32] | None = None
         if (folder / CATALOGUE).is_file():
             answers = json.loads((folder / CATALOGUE).read_text(encoding="utf-8"))
-            self._know(answers, np.load(folder / VECTORS, allow_pickle=False).astype(np.float32))
+            vectors = np.fromfile(folder / VECTORS, dtype=VECTOR_TYPE).reshape(len(answers), -1)
+            self._know(answers, vectors.astype(np.float32))
 
     def learn_catalogue(self, answers: Sequence[str]) -> None:
         """Choose from these answers from now on."""

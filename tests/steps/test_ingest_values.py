@@ -148,7 +148,7 @@ def test_given_test_rows_keep_their_titles_and_training_loses_them(tmp_path: Pat
 def test_prices_that_are_all_the_same_teach_nothing(tmp_path: Path):
     source = write(tmp_path / "rows.parquet", {"title": [f"coat {i}" for i in range(30)], "price": [5.0] * 30})
 
-    with pytest.raises(UserError, match="has one number, '5'; at least two are needed"):
+    with pytest.raises(UserError, match="has one label, '5'; at least two are needed"):
         ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")
     assert not (tmp_path / "dataset").exists()
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from potstill.compress.pack import pack
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema, read_texts
 from potstill.data.split import SPLITS
-from potstill.edge import EdgeModel, Row
+from potstill.edge import CATALOGUE, EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality, scope
 from potstill.evaluate.baseline import Baseline, Likeness
@@ -172,7 +172,9 @@ def _candidates(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch
 
 def _from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
     model = _opened(folder, rows)
-    return Candidate(model.probabilities(records), model.probabilities, _bytes(folder))
+    # What is timed searches the catalogue that it ships.
+    served = EdgeModel(folder, threads=1) if (folder / CATALOGUE).is_file() else model
+    return Candidate(model.probabilities(records), served.probabilities, _bytes(folder))
 
 
 def _opened(folder: Path, rows: Rows) -> EdgeModel:

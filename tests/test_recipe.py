@@ -184,6 +184,7 @@ TOPIC = "tasks.topic={kind: classification, label: topic}"
         (("tasks.Topic={label: topic}",), "tasks.Topic"),
         (("tasks.sentiment.kind=retrieval", "data.features.numeric=[age]"), "a retrieval compares texts"),
         (("data.out_of_scope=others.csv",), "data.out_of_scope measures refusal: it needs a task with refuse"),
+        (("distill.align=1",), "distill.align compares vectors: it needs a task of kind: retrieval"),
         (("data.pair=true",), "a pair needs two text columns"),
         (("tasks.sentiment.bands=[3, 1]",), "bands must ascend"),
     ],

@@ -289,6 +289,7 @@ class Distill(Training):
     unlabelled: float = Field(
         0, ge=0, le=1, description="Of several tasks: weight of the teacher's view where a row has no label."
     )
+    align: float = Field(0, ge=0, le=100, description="Weight of a retrieval's vectors' distance from the teacher's.")
     margin: float = Field(0, ge=0, le=10, description="Weight of the teacher's margins between rows of a group.")
 
     @property
@@ -365,6 +366,12 @@ class Recipe(Section):
         kinds = [task.kind for task in self.tasks.values()]
         if asked and (self.data.group is None or kinds != ["rate"]):
             raise ValueError(f"{asked[0]} compares rows of a group: it needs data.group and one task of kind: rate")
+        return self
+
+    @model_validator(mode="after")
+    def _aligns_only_vectors(self) -> Self:
+        if self.distill.align and not any(task.kind == "retrieval" for task in self.tasks.values()):
+            raise ValueError("distill.align compares vectors: it needs a task of kind: retrieval")
         return self
 
     @model_validator(mode="after")

@@ -127,3 +127,10 @@ def test_likeness_is_the_cosine_over_tau_and_leaves_out_the_same_answer_of_anoth
     out = torch.tensor([[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     assert torch.allclose(found[~out], expected[~out], atol=1e-5)
     assert (found.softmax(dim=1)[out] == 0).all()
+
+
+def test_alignment_is_zero_on_the_teachers_vectors_and_grows_with_the_angle():
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    teacher = torch.cat([east, north])[None]
+    for student, expected in (((east, north), 0), ((north, north), 1), ((-east, north), 2), ((-east, -north), 4)):
+        assert terms.alignment(torch.cat(student)[None], teacher).tolist() == [expected]

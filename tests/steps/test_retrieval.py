@@ -33,7 +33,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
     data = Data(source=str(root / "rows.parquet"), text=["question"], split=Split(by="item", test=0.25))
     task = Task(kind="retrieval", label="answer", tau=0.1)
     knobs = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 15, "patience": 15}
-    return run_line(root, encoder, data, {"answer": task}, teacher=knobs, distill=knobs | {"temperature": 1.0})
+    return run_line(
+        root, encoder, data, {"answer": task}, teacher=knobs, distill=knobs | {"temperature": 1.0, "align": 1.0}
+    )
 
 
 @pytest.fixture(scope="module")

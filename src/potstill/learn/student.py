@@ -149,6 +149,8 @@ def soft_loss(knobs: Distill, outcome: Outcome) -> Loss:
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         total = knobs.alpha * soft(logits, batch) + (1 - knobs.alpha) * hard(logits, batch)
+        if knobs.align:
+            total = total + knobs.align * terms.alignment(logits, batch["teacher"])
         if knobs.margin:
             total = total + knobs.margin * terms.margin(
                 terms.log_odds(logits), terms.log_odds(batch["teacher"]), batch["groups"]

@@ -52,6 +52,18 @@ def likeness(vectors: Tensor, answers: Tensor, tau: float) -> Tensor:
     return (asked @ told.T / tau).masked_fill(again, LEFT_OUT)
 
 
+def alignment(vectors: Tensor, teacher: Tensor) -> Tensor:
+    """How far a text's and its answer's vectors are from the teacher's: 1 − cosine, the sum of both, `[batch]`.
+
+    A teacher's vector says more of a text than its likeness to the few others of a batch (Reimers & Gurevych 2020).
+
+    Args:
+        vectors: of texts and answers side by side, each of length 1 `[batch, 2 · width]`.
+        teacher: likewise.
+    """
+    return 2 - (vectors * teacher).sum(dim=1)
+
+
 def log_odds(logits: Tensor) -> Tensor:
     """Log-odds of yes `[batch]` from logits `[batch, 2]`."""
     return logits[:, 1] - logits[:, 0]

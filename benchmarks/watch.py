@@ -11,6 +11,7 @@ import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from potstill.watch import Design, Item, watch
@@ -24,9 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("--bad", default="negative")
+    parser.add_argument("--task", default="", help="Of a model of several tasks, the one that tells bad news.")
     given = parser.parse_args()
-    table = pq.read_table(given.predictions, columns=["label", "student_int8"])
-    true, said = (np.array(table[name].to_pylist()) == given.bad for name in ("label", "student_int8"))
+    names = [f"{given.task}_{name}".lstrip("_") for name in ("label", "student_int8")]
+    table = pq.read_table(given.predictions, columns=names, filters=pc.field(names[0]).is_valid())
+    true, said = (np.array(table[name].to_pylist()) == given.bad for name in names)
     design = Design()
     print(f"{len(true):,} texts, {true.mean():.1%} bad, {said.mean():.1%} said to be; {design}")
     alarms, items = _false_alarms(said, design)

@@ -30,6 +30,12 @@ def instruction_set() -> str:
     return next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine())
 
 
+@cache
+def has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 in units of their own (AMX); without them it is slower."""
+    return "amx_bf16" in _cpuinfo("flags").split()
+
+
 def describe() -> dict[str, str | int]:
     """Processor, instruction set and cores of this machine."""
     return {

@@ -108,6 +108,15 @@ class ItemWeeks(Section):
     price: ColumnName = Field(description="Column with the price of a unit; the last one becomes `unit_price`.")
     description: ColumnName = Field(description="Column with the item's name in words.")
     lags: int = Field(8, ge=1, le=60, description="Weeks before that stand beside each week, as `lag_1` and so on.")
+    active: int = Field(
+        0, ge=0, le=60, description="Of these weeks, how many must have sold something: an item at rest is left out."
+    )
+
+    @model_validator(mode="after")
+    def _is_active_within_its_lags(self) -> Self:
+        if self.active > self.lags:
+            raise ValueError(f"active: {self.active} weeks with a sale can't be asked of {self.lags} lags")
+        return self
 
 
 class Data(Section):
@@ -130,6 +139,9 @@ class Data(Section):
         None, description="Texts that no label fits; they only measure what a task with `refuse` refuses."
     )
     item_weeks: ItemWeeks | None = Field(None, description="Make items' weeks of single sales first; needs source.")
+    most_flawed: float = Field(
+        0.5, ge=0, le=1, description="Share of rows that may be set aside as unusable; with more the data is refused."
+    )
     split: Split = Split()
     shard_rows: int = Field(50_000, ge=1, le=10_000_000, description="Rows in one Parquet shard of the dataset.")
 
@@ -171,6 +183,9 @@ class Task(Section):
     reference: ColumnNames = Field(
         [], description="Numeric features whose mean is a shop's plain forecast, such as last weeks' sales."
     )
+    season: ColumnName | None = Field(
+        None, description="Numeric feature with a value's amount one season before: the seasonal-naive forecast."
+    )
     replies: dict[str, str] = Field({}, description="Class → template of the answer to it, with $column to be filled.")
     refuse: float | None = Field(
         None, gt=0, lt=0.5, description="Share of a task's own texts that may be refused, so that others' are."
@@ -195,7 +210,7 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _has_no_knob_of_another_kind(self) -> Self:
-        owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level"), "value")
+        owners = dict.fromkeys(("scale", "head", "bins", "smoothing", "service_level", "season"), "value")
         owners |= {
             "of": "rate",
             "bid": "rate",
@@ -239,6 +254,10 @@ class Training(Section):
         0, ge=0, le=1, description="Of several tasks: 0 shows each row once an epoch, 1 all tasks equally often."
     )
     freeze_embeddings: bool = Field(False, description="Keep token vectors as they are: faster, for small data.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of an encoder's products while it learns; auto: bfloat16 where the processor has it built in.",
+    )
     seed: Seed = Field(7, description="Seed of the head, the order of rows and dropout.")
 
     @property
@@ -390,7 +409,7 @@ class Recipe(Section):
     def _asks_of_one_or_several_tasks_what_fits(self) -> Self:
         for_one: dict[str, Any] = {"data.group": self.data.group}
         for name, task in self.tasks.items():
-            told = {"weight": task.weight, "of": task.of, "reference": task.reference}
+            told = {"weight": task.weight, "of": task.of, "reference": task.reference, "season": task.season}
             for_one |= {f"tasks.{name}.{knob}": value for knob, value in told.items()}
             for_one |= {f"tasks.{name}.kind: retrieval": task.kind == "retrieval"}
         for_several: dict[str, Any] = {

@@ -62,6 +62,13 @@ def test_nothing_of_a_week_itself_is_known_before_it(tmp_path):
     assert (row["unit_price"], row["description"], row["quantity"]) == (3.0, "red lamp", 5)
 
 
+def test_weeks_of_an_item_at_rest_are_left_out(tmp_path):
+    found = item_weeks([csv(tmp_path, *SALES)], SETTINGS.model_copy(update={"active": 2}))
+
+    # A's week after one without a sale is gone; what is kept is chosen by the past alone.
+    assert [(row.item, row.quantity) for row in found.itertuples()] == [("A", 0), ("B", 0)]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

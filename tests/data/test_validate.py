@@ -5,7 +5,15 @@ import pytest
 
 from potstill.data.formats import Columns
 from potstill.data.split import TEST, TRAIN, VALIDATION
-from potstill.data.validate import Reason, judge, refuse_backwards, refuse_division, refuse_unusable, survey
+from potstill.data.validate import (
+    Reason,
+    judge,
+    refuse_backwards,
+    refuse_division,
+    refuse_flawed,
+    refuse_unusable,
+    survey,
+)
 from potstill.errors import UserError
 from potstill.recipe import Task
 
@@ -242,3 +250,18 @@ def test_given_files_that_run_backwards_are_refused(tmp_path):
     words = r"'week' runs backwards: validation runs to 2026-01-20 .*, test begins at 2026-01-12"
     with pytest.raises(UserError, match=words):
         refuse_backwards(rows, rows.role, DATED, locations[TRAIN])
+
+
+def test_data_of_which_too_much_is_flawed_is_refused_with_its_first_row(tmp_path):
+    locations = {
+        TRAIN: csv(tmp_path / "train.csv", ["one,a", "two,b", "two,b", "two,b"]),
+        TEST: csv(tmp_path / "test.csv", ["three,a", ",a", "four,c", "five,b"]),
+    }
+    found = judge(survey(locations, COLUMNS, [TASK], seed=7), given=True, columns=COLUMNS)
+    assert reasons(found)[4:] == ["kept", "empty text", "unknown label", "kept"]
+
+    refuse_flawed(found, 0.25, locations)
+    # What stands twice is no flaw: two of eight rows are.
+    message = r"test.csv: 2 of 8 rows can't be used: 1 empty text, 1 unknown label; the first is row 2; mend"
+    with pytest.raises(UserError, match=message):
+        refuse_flawed(found, 0.2, locations)

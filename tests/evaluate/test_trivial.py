@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from potstill.data.dataset import Rows, Schema
-from potstill.evaluate.trivial import reference, trivial
+from potstill.evaluate.trivial import forecast, mean_of, trivial
 from potstill.inputs import Features
 from potstill.outcomes import Classification, Outcome, Rate, Value
 
@@ -29,7 +29,7 @@ def test_the_forecast_of_a_value_is_the_mean_of_its_reference_columns():
     train = rows(np.array([3.0, 8.0, 20.0]), [{"lag_1": n, "lag_2": n + 2} for n in (2, 7, 19)])
     test = rows(np.array([0.0, 0.0]), [{"lag_1": 10, "lag_2": 14}, {"lag_1": 0, "lag_2": None}])
     found = trivial(schema(demand, "lag_1", "lag_2"), train, train, test)
-    assert reference(schema(demand, "lag_1", "lag_2"), test).tolist() == [12, 0]
+    assert mean_of(["lag_1", "lag_2"], test).tolist() == [12, 0]
     assert demand.quantile(found, 0.5) == pytest.approx([12, 0], abs=1)
 
 
@@ -41,3 +41,15 @@ def test_the_forecast_of_a_rate_rises_with_its_reference_and_is_right_on_the_who
     found = trivial(schema(Rate(), "sold"), train, train, train)[:, 1]
     assert found.mean() == pytest.approx(bought.mean(), abs=0.005)
     assert np.corrcoef(found, sold)[0, 1] > 0.9
+
+
+def test_a_seasonal_forecast_is_as_wide_as_it_was_wrong_on_validation():
+    demand = Value.from_values(np.arange(100.0), 64, "count", 0.3)
+    test = rows(np.array([0.0]), [{"last": 20}])
+    sure, unsure = (
+        forecast(demand, ["last"], rows(np.array([20.0, 20.0]), [{"last": 20 + off}, {"last": 20 - off}]), test)
+        for off in (0, 15)
+    )
+    spreads = [float((demand.quantile(found, 0.9) - demand.quantile(found, 0.1))[0]) for found in (sure, unsure)]
+    assert spreads[0] < 5 < 20 < spreads[1]
+    assert demand.quantile(unsure, 0.5) == pytest.approx([20], abs=1)

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.student import hard_loss
-from potstill.learn.trainer import Epoch, Examples, Units, repeats, train
+from potstill.learn.trainer import Epoch, Examples, Units, in_bfloat16, repeats, train
+from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth
 from potstill.outcomes import Classification, Together
 from potstill.recipe import Training
@@ -86,3 +88,37 @@ def test_repeated_rows_do_not_swell_a_batch():
     units = Units(examples, False, np.full(10, 3))
     assert len(units) == 30
     assert units.in_a_batch(8) == 8
+
+
+def test_bfloat16_learns_as_well_and_leaves_float32_weights_that_answer_in_float32(encoder: Path):
+    exact, rounded = (tiny(encoder, precision=precision) for precision in ("float32", "bfloat16"))
+    first, second = weights(exact[0]), weights(rounded[0])
+    assert all(value.dtype == torch.float32 for value in second.values())
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert rounded[1][-1].validation["accuracy"] > 0.95
+    assert rounded[1][-1].loss == pytest.approx(exact[1][-1].loss, abs=0.1)
+
+
+def test_only_what_is_learnt_from_is_rounded(encoder: Path):
+    model = load_encoder(str(encoder))[0].eval()
+    batch = {"input_ids": torch.tensor([[2, 9, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    exact = model(**batch).last_hidden_state
+    with in_bfloat16(model):
+        measured = model(**batch).last_hidden_state
+        model.train()
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.0
+        learnt = model(**batch).last_hidden_state
+    assert torch.equal(measured, exact)
+    assert not torch.equal(learnt, exact)
+    assert torch.allclose(learnt, exact, atol=0.1)
+    model.eval()
+    assert torch.equal(model(**batch).last_hidden_state, exact)
+
+
+def test_auto_takes_bfloat16_where_the_processor_has_it_and_nowhere_else(encoder: Path):
+    chosen, other = ("bfloat16", "float32") if has_bfloat16_units() else ("float32", "bfloat16")
+    auto, same, differs = (weights(tiny(encoder, epochs=1, precision=p)[0]) for p in ("auto", chosen, other))
+    assert all(torch.equal(auto[name], same[name]) for name in auto)
+    assert any(not torch.equal(auto[name], differs[name]) for name in auto)

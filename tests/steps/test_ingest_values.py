@@ -206,3 +206,14 @@ def test_rows_that_differ_in_a_feature_are_no_duplicates(tmp_path: Path):
     data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features={"numeric": ["lag"]})
 
     assert ingest(data, PRICE, tmp_path / "dataset")["rows_rejected"] == 0
+
+
+def test_a_recipe_says_how_many_rows_may_be_flawed(tmp_path: Path):
+    columns = priced(40)
+    columns["price"][3] = 0.0
+    source = write(tmp_path / "rows.parquet", columns)
+
+    ingest(Data(source=source, text="title", most_flawed=0.1), PRICE, tmp_path / "dataset")
+    with pytest.raises(UserError, match=r"1 of 40 rows can't be used: 1 label not above zero; the first is row 4"):
+        ingest(Data(source=source, text="title", most_flawed=0), PRICE, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

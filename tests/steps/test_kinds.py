@@ -114,6 +114,7 @@ def demand(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
             "text": f"the {thing}",
             "week": f"2026-{1 + week // 4:02d}-{1 + 7 * (week % 4):02d}",
             "lag": int(random.poisson(rate)),
+            "before": int(random.poisson(rate)),
             "units": int(random.poisson(rate)),
             "shop": f"s{shop}",
         }
@@ -125,10 +126,18 @@ def demand(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Line:
     pq.write_table(pa.Table.from_pylist(rows), root / "rows.parquet")
     data = Data(
         source=str(root / "rows.parquet"),
-        features=Features(numeric=["lag"], categorical=["shop"], dates=["week"]),
+        features=Features(numeric=["lag", "before"], categorical=["shop"], dates=["week"]),
         split=Split(time="week", test=0.25, validation=0.125),
     )
-    task = Task(kind="value", label="units", scale="count", bins=32, service_level=0.9, reference=["lag"])
+    task = Task(
+        kind="value",
+        label="units",
+        scale="count",
+        bins=32,
+        service_level=0.9,
+        reference=["lag", "before"],
+        season="lag",
+    )
     return run_line(root, encoder, data, {"task": task}, distill={"temperature": 1.0})
 
 
@@ -153,9 +162,14 @@ def test_the_stock_lasts_as_often_as_asked_and_the_plain_forecast_is_beaten(dema
     student = found["models"]["student"]
     assert student["wape"] < found["trivial"]["wape"]
     assert student["mase"] == pytest.approx(student["mae"] / found["trivial"]["mae"] * found["trivial"]["mase"])
+    train = read_rows(demand.dataset, "train", read_schema(demand.dataset))
+    naive = np.mean([abs(value - row["lag"]) for value, row in zip(train.value, train.features, strict=True)])
+    assert student["mase_seasonal"] == pytest.approx(student["mae"] / naive)
+    # The mean of two weeks is nearer than one of them.
+    assert found["plain"]["seasonal naive"]["pinball"] > found["trivial"]["pinball"] > student["pinball"]
     assert 0.8 < student["service"] <= 1
     answer = EdgeModel(demand.edge / "int8").answer(
-        [{"text": "the radio", "lag": 24, "shop": "s1", "week": "2026-06-20"}]
+        [{"text": "the radio", "lag": 24, "before": 26, "shop": "s1", "week": "2026-06-20"}]
     )
     assert answer[0]["reorder_point"] > answer[0]["median"] > 10
     assert answer[0]["reorder_point"] == int(answer[0]["reorder_point"])

@@ -53,6 +53,7 @@ class Schema:
         digest: the dataset digest, 64 hexadecimal digits.
         out_of_scope: number of texts that no label fits.
         pair: whether the last text column is set apart from the others.
+        season: numeric feature with the value one season before; none: there is none.
     """
 
     task: str
@@ -68,6 +69,7 @@ class Schema:
     digest: str
     out_of_scope: int = 0
     pair: bool = False
+    season: str | None = None
 
     def of(self, part: Part) -> "Schema":
         """The same of one task."""

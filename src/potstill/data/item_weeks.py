@@ -18,7 +18,7 @@ def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> pd.DataFrame:
 
     Returned goods (a quantity below zero), what was given away or booked for no price, and rows without an item, a time
     or a quantity, are left out. The first `lags` weeks of an item have no row, for they lack a past; the last week of
-    all neither, unless it is whole (seven days).
+    all neither, unless it is whole (seven days). Nor has a week before which the item was at rest (`active`).
 
     Args:
         files: of the sales, Parquet or CSV.
@@ -37,7 +37,9 @@ def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> pd.DataFrame:
     if sales.empty:
         raise UserError(f"{files[0]}: holds no sale: no row with an item, a time and a quantity above zero")
     sales["week"] = sales["time"].dt.to_period("W-SUN").dt.start_time
-    return _with_past(_by_week(sales), settings.lags)
+    table = _with_past(_by_week(sales), settings.lags)
+    sold = (table[[f"lag_{lag}" for lag in range(1, settings.lags + 1)]] > 0).sum(axis=1)
+    return table[sold >= settings.active].reset_index(drop=True)
 
 
 def check_sales(path: Path, settings: ItemWeeks) -> None:
@@ -120,4 +122,4 @@ def _with_past(weeks: pd.DataFrame, lags: int) -> pd.DataFrame:
     table["week_of_year"] = table["week"].dt.isocalendar().week.astype("int64")
     table = table.dropna(subset=[f"lag_{lags}", "description"])
     table = table.astype({f"lag_{lag}": "int64" for lag in range(1, lags + 1)})
-    return table[[*COLUMNS[:-1], *past, COLUMNS[-1]]].reset_index(drop=True)
+    return table[[*COLUMNS[:-1], *past, COLUMNS[-1]]]

@@ -84,9 +84,10 @@ def _check_task(data: Data, task: Task) -> None:
         if column in (*data.text, *data.features.names):
             role = "the text" if column in data.text else "a feature"
             raise UserError(f"column {column!r} can't be both {role} and {what}; see data and tasks")
-    for name in task.reference:
-        if name not in data.features.numeric:
-            raise UserError(f"tasks: reference: {name!r} is not among data.features.numeric")
+    for knob, names in (("reference", task.reference), ("season", [task.season] if task.season else [])):
+        for name in names:
+            if name not in data.features.numeric:
+                raise UserError(f"tasks: {knob}: {name!r} is not among data.features.numeric")
     _refuse_unknown_metric(data, task)
 
 

@@ -57,6 +57,10 @@ class Reason(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
+# What is wrong with a row by itself.
+FLAWS = [*range(Reason.EMPTY_TEXT, Reason.DUPLICATE), Reason.UNKNOWN_LABEL, Reason.ALONE_IN_ITS_GROUP]
+
+
 @dataclass(frozen=True)
 class Survey:
     """All rows in compact columns: no text stays in memory, only 50 bytes a row (while judging, some 100 more).
@@ -376,6 +380,32 @@ def _allow_other_tasks(rows: Survey, labels: list[Labels], reason: npt.NDArray[n
         if not (before & told[i]).any():
             before |= told[i]
             reason[i] = Reason.KEPT
+
+
+def refuse_flawed(rows: Survey, most: float, locations: Mapping[int, str]) -> None:
+    """Refuse data of which more than a share can't be used: then something is wrong at its source.
+
+    What merely stands twice, or would leak into the test, is no flaw.
+
+    Args:
+        rows: the survey, judged.
+        most: the share that may be.
+        locations: where the rows of each role came from, for messages.
+
+    Raises:
+        UserError: names the first such row, counted over the files of its location.
+    """
+    flawed = np.isin(rows.reason, FLAWS)
+    if np.mean(flawed) <= most:
+        return
+    first = int(flawed.argmax())
+    role = int(rows.role[first])
+    place = first - int(np.argmax(rows.role == role)) + 1
+    why = ", ".join(f"{count:,} {word}" for word, count in replace(rows, reason=rows.reason * flawed).counts().items())
+    raise UserError(
+        f"{locations[role]}: {flawed.sum():,} of {len(rows):,} rows can't be used: {why}; the first is row {place:,}; "
+        f"mend them, or raise data.most_flawed above {most:g}"
+    )
 
 
 def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]) -> None:

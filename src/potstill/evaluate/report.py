@@ -126,6 +126,7 @@ def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     if len(meanings) <= METRICS_SHOWN:
         return []
     models = {"trivial": summary["trivial"]}
+    # With one alone it is the baseline itself.
     if len(summary["plain"]) > 1:
         models |= {f"plain: {name}": figures for name, figures in summary["plain"].items()}
     models |= {name: summary["models"][name] for name in MODELS if name in summary["models"]}

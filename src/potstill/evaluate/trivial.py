@@ -23,23 +23,27 @@ def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats
     if isinstance(outcome, Retrieval):
         return np.full((len(test), len(outcome)), 1 / len(outcome))
     if schema.reference and isinstance(outcome, Value):
-        seen = outcome.forward(reference(schema, validation))
-        spread = float(np.std(outcome.forward(validation.value) - seen))
-        wide = replace(outcome, smoothing=max(spread / outcome.width, outcome.smoothing))
-        return wide.targets(reference(schema, test)).astype(np.float64)
+        return forecast(outcome, schema.reference, validation, test)
     if schema.reference and isinstance(outcome, Rate):
         curve = LogisticRegression(C=1e6, max_iter=1000)
         yes, weights = tries(train)
-        curve.fit(np.tile(_logarithm(reference(schema, train)), (2, 1)), yes, weights)
-        found: Floats = curve.predict_proba(_logarithm(reference(schema, test)))
+        curve.fit(np.tile(_logarithm(mean_of(schema.reference, train)), (2, 1)), yes, weights)
+        found: Floats = curve.predict_proba(_logarithm(mean_of(schema.reference, test)))
         return found
     share = np.average(outcome.targets(train.value), axis=0, weights=train.weight)
     return np.tile(share.astype(np.float64), (len(test), 1))
 
 
-def reference(schema: Schema, rows: Rows) -> Floats:
-    """Mean of the reference columns `[rows]`; one that is missing is left out, and 0 where all are."""
-    return np.array([_mean(row, schema.reference) for row in rows.features])
+def forecast(outcome: Value, columns: Sequence[str], validation: Rows, test: Rows) -> Floats:
+    """Probabilities `[test rows, outcomes]` around the mean of some columns, as wide as its errors on validation."""
+    errors = outcome.forward(validation.value) - outcome.forward(mean_of(columns, validation))
+    wide = replace(outcome, smoothing=max(float(np.std(errors)) / outcome.width, outcome.smoothing))
+    return wide.targets(mean_of(columns, test)).astype(np.float64)
+
+
+def mean_of(columns: Sequence[str], rows: Rows) -> Floats:
+    """Mean of some numeric features `[rows]`; one that is missing is left out, and 0 where all are."""
+    return np.array([_mean(row, columns) for row in rows.features])
 
 
 def tries(rows: Rows) -> tuple[Floats, Floats]:

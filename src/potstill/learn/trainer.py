@@ -4,8 +4,9 @@ Batches are padded to their longest row and grouped by length; the rate warms up
 epoch the validation score decides whether to stop, and the best epoch's weights are kept.
 """
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from potstill.learn.model import Inputs, TaskModel
+from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth, meanings_of, primary, score
 from potstill.outcomes import Outcome, parts_of, probabilities_of
 from potstill.progress import Progress
@@ -185,7 +187,8 @@ def train(
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        with in_bfloat16(model.encoder) if _wants_bfloat16(settings) else contextlib.nullcontext():
+            trainer.train()
     return model.eval(), history.epochs
 
 
@@ -196,6 +199,32 @@ def _scored(outcome: Outcome, truth: Truth, logits: npt.NDArray[np.float32]) -> 
 def freeze_embeddings(encoder: Any) -> None:
     """Leave the token vectors as they are: most of a small encoder's weights, and of the optimizer's work."""
     encoder.get_input_embeddings().weight.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def in_bfloat16(encoder: Any) -> Iterator[None]:
+    """Let the encoder multiply matrices in bfloat16 while it learns (Micikevicius et al. 2018; Kalamkar et al. 2019).
+
+    Weights, sums, norms and what stands on top stay float32, and so does all that is measured.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    exact = encoder.forward
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        with torch.autocast(device, torch.bfloat16, enabled=encoder.training):
+            return exact(*inputs, **named)
+
+    encoder.forward = forward
+    try:
+        yield
+    finally:
+        del encoder.forward
+
+
+def _wants_bfloat16(settings: Training) -> bool:
+    if settings.precision == "auto":
+        return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_bfloat16_units()
+    return settings.precision == "bfloat16"
 
 
 def _arguments(settings: Training, outcome: Outcome, units: Units, scratch: str) -> TrainingArguments:
@@ -226,9 +255,6 @@ def _arguments(settings: Training, outcome: Outcome, units: Units, scratch: str)
         label_names=["row"],
         seed=settings.seed,
         data_seed=settings.seed,
-        # Half precision is slower without the instruction set for it, so it is never assumed.
-        bf16=False,
-        fp16=False,
     )
 
 

@@ -18,7 +18,7 @@ from potstill.edge import CATALOGUE, EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality, scope
 from potstill.evaluate.baseline import Baseline, Likeness
-from potstill.evaluate.trivial import reference, trivial
+from potstill.evaluate.trivial import forecast, mean_of, trivial
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.student import HISTORY
@@ -45,6 +45,8 @@ from potstill.store import writing
 
 SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
 TRIVIAL = "trivial"
+# Errors of values over those that a plain forecast made on the training rows.
+SCALED = {"mase": "MASE", "mase_seasonal": "seasonal MASE"}
 # How a figure's axes are spread, by the scale of a value.
 SCALES = {"log": "log", "count": "symlog", "linear": "linear"}
 
@@ -107,8 +109,8 @@ def evaluate(
         refusals = _refusals(inputs, schema, splits, candidates)
     outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(schema, splits)}
-    truth, plain_error = rows.truth, _plain_error(splits["train"], schema)
-    metrics = {model: _metrics(outcome, truth, found, plain_error) for model, found in predicted.items()}
+    truth, errors = rows.truth, _plain_errors(splits["train"], schema)
+    metrics = {model: _metrics(outcome, truth, found, errors) for model, found in predicted.items()}
     resampled = quality.resample(metrics, truth, settings.resamples, settings.seed)
     models = {
         model: _figures(outcome, candidate, candidates["teacher"], resampled, model, truth)
@@ -127,10 +129,10 @@ def evaluate(
         **names,
         "task": schema.task,
         "outcome": outcome.spec(),
-        "metrics": {name: asdict(meaning) for name, meaning in _meanings(outcome, plain_error).items()},
+        "metrics": {name: asdict(meaning) for name, meaning in _meanings(outcome, errors).items()},
         "plain": {
-            name: _once(_metrics(outcome, truth, found, plain_error), truth)
-            for name, found in candidates["baseline"].views.items()
+            name: _once(_metrics(outcome, truth, found, errors), truth)
+            for name, found in {**candidates["baseline"].views, **_seasonal(schema, splits)}.items()
         },
         "trivial": {name: found.value for name, found in resampled[TRIVIAL].items()},
         "rows": schema.rows,
@@ -260,30 +262,41 @@ def _refusal(part: Part, candidate: Candidate, truth: Truth, outside: Probabilit
     return scope.figures(inside, told.values.astype(np.int64), others, part.outcome.threshold)
 
 
-def _plain_error(train: Rows, schema: Schema) -> float | None:
-    """Mean absolute error of a plain forecast of values on the training rows; none where there is no such forecast."""
-    if not schema.reference or not isinstance(schema.outcome, Value):
-        return None
-    return float(np.mean(np.abs(train.value - reference(schema, train))))
+def _plain_errors(train: Rows, schema: Schema) -> dict[str, float]:
+    """Mean absolute error of the plain forecasts of a value on the training rows, by the metric that it scales."""
+    if not isinstance(schema.outcome, Value):
+        return {}
+    columns = {"mase": schema.reference, "mase_seasonal": (schema.season,) if schema.season else ()}
+    return {
+        name: float(np.mean(np.abs(train.value - mean_of(names, train)))) for name, names in columns.items() if names
+    }
+
+
+def _seasonal(schema: Schema, splits: dict[str, Rows]) -> dict[str, Probabilities]:
+    """The seasonal-naive forecast of the test rows; empty where the recipe names none."""
+    if schema.season is None or not isinstance(schema.outcome, Value):
+        return {}
+    return {"seasonal naive": forecast(schema.outcome, [schema.season], splits["validation"], splits["test"])}
 
 
 def _metrics(
-    outcome: Outcome, truth: Truth, probabilities: Probabilities, plain_error: float | None
+    outcome: Outcome, truth: Truth, probabilities: Probabilities, plain_errors: Mapping[str, float]
 ) -> dict[str, Metric]:
-    """The family's metrics and the mean absolute scaled error (Hyndman & Koehler 2006)."""
+    """The family's metrics and the mean absolute scaled errors (Hyndman & Koehler 2006)."""
     found = metrics_of(outcome, truth, probabilities)
-    if plain_error is None:
-        return found
-    error = found["mae"]
-    return found | {"mase": lambda counts: error(counts) / plain_error}
+
+    def scaled(error: float) -> Metric:
+        return lambda counts: found["mae"](counts) / error
+
+    return found | {name: scaled(error) for name, error in plain_errors.items()}
 
 
 def _once(metrics: dict[str, Metric], truth: Truth) -> dict[str, float]:
     return {name: float(metric(np.ones((1, len(truth))))[0]) for name, metric in metrics.items()}
 
 
-def _meanings(outcome: Outcome, plain_error: float | None) -> dict[str, Meaning]:
-    return {**meanings_of(outcome), **({} if plain_error is None else {"mase": Meaning("MASE", False)})}
+def _meanings(outcome: Outcome, plain_errors: Mapping[str, float]) -> dict[str, Meaning]:
+    return {**meanings_of(outcome), **{name: Meaning(SCALED[name], False) for name in plain_errors}}
 
 
 def _trivial(schema: Schema, splits: dict[str, Rows]) -> Probabilities:

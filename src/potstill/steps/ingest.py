@@ -39,6 +39,7 @@ from potstill.data.validate import (
     labels_of,
     refuse_backwards,
     refuse_division,
+    refuse_flawed,
     refuse_unusable,
     strip,
     survey,
@@ -74,6 +75,7 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         found = survey(locations, columns, list(tasks.values()), data.split.seed)
         rows = judge(found, given=data.source is None, columns=columns)
         refuse_unusable(rows, columns, locations)
+        refuse_flawed(rows, data.most_flawed, locations)
         split = divide(rows, data, columns)
         outcome = outcome_for(tasks, columns, rows, split)
         features = features_for(data, columns, split)
@@ -95,6 +97,7 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
             digest=_write(draft, data, list(tasks.values()), columns, rows, split, outcome, features, outside),
             out_of_scope=len(outside),
             pair=columns.pair,
+            season=next((task.season for task in tasks.values() if task.season), None),
         )
         write_schema(draft, schema)
     _report(rows, counts, outcome)

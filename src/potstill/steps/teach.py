@@ -56,6 +56,7 @@ def untaught(dataset: Path, settings: Teacher) -> tuple[nn.Module, Any, Head]:
     schema = read_schema(dataset)
     if settings.vocabulary == "trim":
         before = len(tokenizer)
-        encoder, tokenizer = trim(encoder, tokenizer, read_rows(dataset, "train", schema).text)
+        rows = read_rows(dataset, "train", schema)
+        encoder, tokenizer = trim(encoder, tokenizer, [*rows.text, *rows.catalogue])
         print(f"vocabulary trimmed from {before:,} to {len(tokenizer):,} pieces")
     return encoder, tokenizer, head_of(schema, settings.pooling, settings.max_tokens)

@@ -49,6 +49,16 @@ def test_categories_seen_once_and_beyond_the_most_share_a_place():
     assert many.values[:7] == tuple(f"{i:06}" for i in range(7))
 
 
+def test_texts_that_stand_for_a_missing_value_are_missing_in_every_kind_of_column():
+    features = Features(("lag",), ("week",), (Category("shop", ("n/a", "north")),), missing=("n/a", "No rating"))
+    rows = [{"lag": " No rating ", "week": "n/a", "shop": "n/a"}, {"lag": "4.5", "week": "2024-01-01", "shop": "north"}]
+    found = features.arrays(rows)
+    assert np.isnan(found["numeric"][0]).all()
+    assert found["numeric"][1, 0] == 4.5
+    assert found["categorical"].tolist() == [[MISSING], [3]]
+    assert Features.from_spec(features.spec()) == features
+
+
 def test_features_survive_their_spec():
     assert Features.from_spec(FEATURES.spec()) == FEATURES
     assert not Features()

@@ -43,17 +43,19 @@ class Features:
         numeric: columns of numbers.
         dates: columns of dates, each `DATE_NUMBERS` numbers.
         categorical: columns of names, with what training knows of them.
+        missing: texts that stand for a missing value.
     """
 
     numeric: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
     categorical: tuple[Category, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Features":
         """Read what `spec` wrote."""
         known = tuple(Category(entry["name"], tuple(entry["values"])) for entry in spec["categorical"])
-        return cls(tuple(spec["numeric"]), tuple(spec["dates"]), known)
+        return cls(tuple(spec["numeric"]), tuple(spec["dates"]), known, tuple(spec.get("missing", ())))
 
     def spec(self) -> dict[str, Any]:
         """The columns as JSON."""
@@ -87,13 +89,24 @@ class Features:
         numeric = np.full((len(rows), self.numbers), np.nan, dtype=np.float32)
         categorical = np.zeros((len(rows), len(self.categorical)), dtype=np.int64)
         indices = [{value: i + 2 for i, value in enumerate(category.values)} for category in self.categorical]
-        for i, row in enumerate(rows):
+        for i, row in enumerate(map(self._without_missing, rows)):
             numbers = [number(row.get(name), name) for name in self.numeric]
             numeric[i] = numbers + [part for name in self.dates for part in date_numbers(row.get(name), name)]
             for j, category in enumerate(self.categorical):
                 value = name_of(row.get(category.name))
                 categorical[i, j] = indices[j].get(value, UNSEEN) if value else MISSING
         return {"numeric": numeric, "categorical": categorical}
+
+    def _without_missing(self, row: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """The row without the texts that stand for a missing value."""
+        if not self.missing:
+            return row
+        return {name: value for name, value in row.items() if not is_missing(value, self.missing)}
+
+
+def is_missing(value: Any, texts: Sequence[str]) -> bool:
+    """Whether a value is one of the texts that stand for a missing one; white space at its ends doesn't count."""
+    return isinstance(value, str) and value.strip() in texts
 
 
 def learn_category(name: str, counts: Mapping[str, int]) -> Category:

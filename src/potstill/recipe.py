@@ -84,6 +84,7 @@ class Features(Section):
     numeric: list[ColumnName] = Field([], description="Columns of numbers; a missing one is flagged.")
     dates: list[ColumnName] = Field([], description="Columns of ISO 8601 dates: place in the day, week and year.")
     categorical: list[ColumnName] = Field([], description="Columns of names; one that training lacks is told apart.")
+    missing: list[str] = Field([], description="Texts that stand for a missing value, such as 'No rating available'.")
 
     @model_validator(mode="after")
     def _names_columns_once(self) -> Self:

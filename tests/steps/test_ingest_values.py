@@ -201,6 +201,41 @@ def test_features_that_cannot_be_read_set_their_row_aside(tmp_path: Path):
     assert reasons == ["feature not a number", "feature not a number", "feature not a date"]
 
 
+def test_a_recipe_may_declare_what_stands_for_a_missing_feature(tmp_path: Path):
+    columns = priced(40) | {"rating": ["4.5"] * 39 + [" No rating available "], "shop": ["-"] + ["s1"] * 39}
+    features = {"numeric": ["rating"], "categorical": ["shop"], "missing": ["No rating available", "-"]}
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features=features)
+
+    assert ingest(data, PRICE, tmp_path / "dataset")["rows_rejected"] == 0
+
+    schema = read_schema(tmp_path / "dataset")
+    assert schema.features.missing == ("No rating available", "-")
+    found = {}
+    for split in schema.rows:
+        rows = read_rows(tmp_path / "dataset", split, schema)
+        found |= dict(zip(rows.text, rows.features, strict=True))
+    assert found["coat number 39"] == {"rating": None, "shop": "s1"}
+    assert found["coat number 0"] == {"rating": 4.5, "shop": None}
+
+
+def test_a_column_of_very_many_categories_keeps_the_commonest_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rows = 110_000
+    columns = {"title": [f"coat {i}" for i in range(rows)], "price": [5.0 + i % 7 for i in range(rows)]}
+    # Ten thousand shops have two rows each, ninety thousand one.
+    columns["shop"] = [f"s{i if i < 90_000 else 90_000 + (i - 90_000) // 2}" for i in range(rows)]
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features={"categorical": ["shop"]})
+
+    ingest(data, PRICE, tmp_path / "dataset")
+
+    schema = read_schema(tmp_path / "dataset")
+    known = schema.features.categorical[0].values
+    assert 0 < len(known) <= 10_000
+    assert all(int(name[1:]) >= 90_000 for name in known)
+    assert f"shop: {len(known):,} of " in capsys.readouterr().out
+
+
 def test_rows_that_differ_in_a_feature_are_no_duplicates(tmp_path: Path):
     columns = {"title": ["lamp"] * 60, "price": [5.0 + i % 3 for i in range(60)], "lag": list(range(60))}
     data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features={"numeric": ["lag"]})

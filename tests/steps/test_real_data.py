@@ -8,15 +8,18 @@ import pytest
 
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
+from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import read_signals
-from potstill.recipe import Compress, Distill, Recipe, Teacher, load_recipe
+from potstill.metrics import auc
+from potstill.recipe import Compress, Data, Distill, Features, Recipe, Task, Teacher, load_recipe
 from potstill.steps.compress import Origin, compress
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
 
-BANKING = Path(__file__).parents[3] / "shared" / "data" / "banking77"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+BANKING, CLICKS = SHARED / "banking77", SHARED / "ad_clicks"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +105,27 @@ def test_banking77_keeps_the_division_of_its_publisher(tmp_path: Path):
     assert sum(schema.rows.values()) + sum(schema.rejected.values()) == 10_003 + 3_080
     train, test = (set(pq.read_table(tmp_path / "dataset" / split)["text"].to_pylist()) for split in ("train", "test"))
     assert not train & test
+
+
+@pytest.mark.skipif(not CLICKS.is_dir(), reason="needs shared/data/ad_clicks beside the project")
+def test_numbers_decide_where_the_text_is_noise_and_are_served_as_they_were_learnt(tmp_path: Path, recipe: Recipe):
+    numeric = ["daily_time_spent_on_site", "age", "area_income", "daily_internet_usage"]
+    files = {split: str(CLICKS / f"{split}.parquet") for split in ("train", "test")}
+    features = Features(numeric=numeric, categorical=["country", "city", "gender"])
+    data = Data(**files, text="ad_text", features=features, never=["timestamp"])
+    ingest(data, {"click": Task(kind="rate", label="clicked", decides="auc")}, tmp_path / "dataset")
+    knobs = {"epochs": 3, "learning_rate": 3e-4, "max_tokens": 16, "freeze_embeddings": True}
+    teach(tmp_path / "dataset", Teacher(encoder=recipe.teacher.encoder, **knobs), tmp_path / "model")
+    compress(tmp_path / "dataset", tmp_path / "model", Compress(), Origin("r", "d", "t", "s"), tmp_path / "edge")
+
+    raw = pq.read_table(files["test"]).to_pylist()
+    schema = read_schema(tmp_path / "dataset")
+    rows = read_rows(tmp_path / "dataset", "test", schema)
+    model, tokenizer = load_model(tmp_path / "model")
+    learnt = predict_logits(model, encode(tokenizer, rows, model.head), tokenizer.pad_token_id).numpy()
+    served = EdgeModel(tmp_path / "edge" / "float").logits(raw)
+    rates = np.array([answer["rate"] for answer in EdgeModel(tmp_path / "edge" / "int8").answer(raw)])
+
+    assert [row["ad_text"].strip() for row in raw] == rows.text
+    assert np.abs(learnt - served).max() < 1e-3
+    assert auc(np.ones((1, len(raw))), rows.value, rates)[0] > 0.9

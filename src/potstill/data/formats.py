@@ -50,6 +50,7 @@ class Columns:
         features: columns besides text → what they hold.
         pair: whether the last text is set apart from the others.
         bands: of each label, the numbers that divide it into classes; none: it is taken as it is.
+        missing: texts that stand for a missing feature.
     """
 
     text: tuple[str, ...]
@@ -62,6 +63,7 @@ class Columns:
     features: Mapping[str, Kind] = field(default_factory=dict)
     pair: bool = False
     bands: tuple[tuple[float, ...], ...] = ((),)
+    missing: tuple[str, ...] = ()
 
     @property
     def number(self) -> bool:

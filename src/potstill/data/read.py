@@ -15,7 +15,7 @@ import pyarrow as pa
 from potstill.data.formats import FEATURE, LABEL, SUFFIXES, TEXT, Columns, Kind, names_in, read_tables
 from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
-from potstill.inputs import join_texts
+from potstill.inputs import is_missing, join_texts
 from potstill.metrics import meanings_of
 from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Value, join_label
 from potstill.recipe import SEVERAL, Data, Task
@@ -76,6 +76,7 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         features=features,
         pair=data.pair,
         bands=tuple(tuple(task.bands) for task in tasks.values()),
+        missing=tuple(given.missing),
     )
 
 
@@ -195,6 +196,10 @@ def _joined(table: pa.Table, columns: Columns) -> pa.Table:
             found = [label and _band(label, bands) for label in table[f"{LABEL}{i}"].to_pylist()]
             place = table.column_names.index(f"{LABEL}{i}")
             table = table.set_column(place, f"{LABEL}{i}", pa.array(found, pa.string()))
+    for name in columns.features if columns.missing else ():
+        place = table.column_names.index(FEATURE + name)
+        found = [None if is_missing(value, columns.missing) else value for value in table[place].to_pylist()]
+        table = table.set_column(place, FEATURE + name, pa.array(found, pa.string()))
     texts, text = joined(TEXT, lambda row: join_texts(row, columns.pair))
     labels, label = joined(LABEL, lambda row: join_label([(value or "").strip() for value in row]))
     rest = table.drop_columns([*texts, *labels])

@@ -173,7 +173,11 @@ def features_for(data: Data, columns: Columns, split: Splits) -> Features:
         for name, counts in values.items():
             counts.update(strip(batch.table.filter(pa.array(kept)), FEATURE + name))
     known = tuple(learn_category(name, counts) for name, counts in values.items())
-    return Features(tuple(given.numeric), tuple(given.dates), known)
+    for category in known:
+        found = sum(map(bool, values[category.name]))
+        if len(category.values) < found:
+            print(f"{category.name}: {len(category.values):,} of {found:,} values are common enough to be told apart")
+    return Features(tuple(given.numeric), tuple(given.dates), known, tuple(given.missing))
 
 
 def out_of_scope(data: Data, columns: Columns, rows: Survey) -> list[str]:

@@ -157,6 +157,13 @@ RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
         ((*RATE, "distill.listwise=0.5"), "distill.listwise compares rows of a group: it needs data.group"),
         (("data.group=user", "distill.margin=1"), "distill.margin compares rows of a group"),
         (("data.split.by=shop", "data.split.time=week"), "either by a column's values"),
+        (("tasks.sentiment.season=lag_52",), "season belongs to kind: value"),
+        (
+            ("data.item_weeks={item: a, time: b, quantity: c, price: d, description: e, lags: 4, active: 5}",),
+            "active: 5",
+        ),
+        (("data.most_flawed=1.5",), "data.most_flawed"),
+        (("teacher.precision=float16",), "teacher.precision"),
     ],
 )
 def test_knobs_that_do_not_go_together_are_refused(tmp_path: Path, overrides: tuple[str, ...], message: str):

@@ -136,3 +136,22 @@ def test_of_a_pair_what_is_alike_tells_what_no_word_does():
     assert right["TF-IDF likeness"] == 1
     assert right["TF-IDF, linear"] < right["TF-IDF likeness"]
     assert (baseline.probabilities([{"item": text} for text in texts[400:]]) == each["TF-IDF likeness"]).all()
+
+
+def test_popularity_wins_where_articles_differ_and_words_do_not():
+    random = np.random.default_rng(0)
+    # Three hundred articles, in no order of their names, so that no split of a tree holds the good ones.
+    liked = random.random(300) < 0.5
+    articles = random.integers(300, size=6000)
+    features = [{"article": f"a{i}"} for i in articles]
+    labels = random.random(6000) < np.where(liked[articles], 0.9, 0.1)
+    known = Features((), (), (Category("article", tuple(f"a{i}" for i in range(300))),))
+    schema = Schema("task", Rate(), ("text",), ("label",), known, (), None, None, {}, {}, "0")
+    halves = [rows(["film"] * 3000, labels[h], features[h]) for h in (slice(0, 3000), slice(3000, 6000))]
+    baseline = Baseline(*halves, schema)
+    asked = [{"text": "film", "article": f"a{i}"} for i in range(300)]
+    rates = baseline.probabilities(asked)[:, 1]
+    assert (rates == baseline.each(asked)["categories, linear"][:, 1]).all()
+    assert ((rates > 0.5) == liked).mean() > 0.95
+    # One that training hasn't seen is liked as often as not.
+    assert baseline.probabilities([{"text": "film", "article": "new"}])[0, 1] == pytest.approx(0.5, abs=0.1)

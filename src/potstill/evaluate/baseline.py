@@ -1,4 +1,4 @@
-"""Baseline: TF-IDF and a linear model, and, where there are features, boosted trees on them.
+"""Baseline: TF-IDF and a linear model; where there are features, boosted trees on them, and each category's mean.
 
 A student must earn its milliseconds against it.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -21,7 +22,7 @@ from potstill.metrics import better, primary, score
 from potstill.outcomes import Classification, Floats, Outcome, Value, softmax
 
 # Inverse strengths of regularisation among which the validation rows choose.
-STRENGTHS = (1.0, 10.0, 100.0)
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 RIDGE_STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 FEW_ROWS = 1000
 MOST_TREE_CATEGORIES = 255
@@ -32,7 +33,8 @@ class Baseline:
     """The best of some plain models, by the family's first metric on the validation rows.
 
     Linear models see word 1–2-grams, or character 1–3-grams where most text is written without spaces; of a pair, one
-    sees the cosine of its two texts alone; boosted trees see the features alone. Classes and rates come with
+    sees the cosine of its two texts alone; one sees which categories a row has, and so how popular each article is, or
+    how easily pleased each customer; boosted trees see all features. Classes and rates come with
     probabilities; a value with a normal distribution on the outcome's scale around its forecast, as wide as the errors
     on the validation rows.
 
@@ -49,6 +51,8 @@ class Baseline:
             views.append(_Pair(train.text))
         if schema.features:
             views.append(_Columns(schema.features))
+        if schema.features.categorical:
+            views.append(_Names(schema.features))
         self._found = [_best(view, train, validation, schema.outcome) for view in views]
         self._chosen = max(self._found, key=lambda found: found.worth)
 
@@ -131,9 +135,7 @@ class _Words:
         return self._vectorizer.transform(texts)
 
     def models(self, outcome: Outcome) -> list[Any]:
-        if not isinstance(outcome, Value):
-            return [LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS]
-        return [Ridge(alpha=strength) for strength in RIDGE_STRENGTHS]
+        return _linear(outcome)
 
     def size_bytes(self) -> int:
         """The vocabulary as JSON and its weights as float32."""
@@ -176,7 +178,35 @@ class _Columns:
         return len(json.dumps(self._features.spec(), ensure_ascii=False).encode())
 
 
-_View = _Words | _Pair | _Columns
+class _Names:
+    """What a linear model sees of categories: a column of noughts and ones for each of their values."""
+
+    name = "categories, linear"
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self._starts = np.cumsum([0, *map(len, features.categorical)])
+
+    def see(self, texts: Sequence[str], rows: Sequence[Any]) -> Any:
+        places = self._features.arrays(rows)["categorical"] + self._starts[:-1]
+        ends = np.arange(0, places.size + 1, places.shape[1])
+        return sparse.csr_array((np.ones(places.size), places.ravel(), ends), shape=(len(rows), self._starts[-1]))
+
+    def models(self, outcome: Outcome) -> list[Any]:
+        return _linear(outcome)
+
+    def size_bytes(self) -> int:
+        """The categories as JSON."""
+        return len(json.dumps(self._features.spec()["categorical"], ensure_ascii=False).encode())
+
+
+_View = _Words | _Pair | _Columns | _Names
+
+
+def _linear(outcome: Outcome) -> list[Any]:
+    if isinstance(outcome, Value):
+        return [Ridge(alpha=strength) for strength in RIDGE_STRENGTHS]
+    return [LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS]
 
 
 def _weight(model: Any) -> int:

@@ -111,5 +111,5 @@ def test_a_metric_that_the_kind_has_not_is_refused_before_any_work(task, known):
 def test_a_reference_that_is_no_numeric_feature_is_refused():
     with pytest.raises(UserError, match="reference: 'sold' is not among"):
         columns_of(Data(source="rows.csv"), {"task": Task(kind="rate", reference=["sold"])})
-    with pytest.raises(UserError, match="season: 'lag_52' is not among data.features.numeric"):
+    with pytest.raises(UserError, match=r"season: 'lag_52' is not among data\.features\.numeric"):
         columns_of(Data(source="rows.csv"), {"task": Task(kind="value", season="lag_52")})

@@ -68,7 +68,7 @@ def evaluate(
     from pathlib import Path
 
     from potstill import recipe, registry, store, tracking
-    from potstill.steps.evaluate import Inputs
+    from potstill.evaluate.candidates import Inputs
     from potstill.steps.evaluate import evaluate as run
 
     limits = {"retention": retention, "latency_p95_ms": latency_p95_ms, "size_mb": size_mb}

@@ -2,50 +2,21 @@
 
 import numpy as np
 import pytest
+from files import csv, reasons
 
 from potstill.data.formats import Columns
 from potstill.data.split import TEST, TRAIN, VALIDATION
-from potstill.data.validate import (
-    Reason,
-    judge,
-    refuse_backwards,
-    refuse_division,
-    refuse_flawed,
-    refuse_unusable,
-    survey,
-)
+from potstill.data.survey import survey
+from potstill.data.validate import judge, refuse_backwards, refuse_division, refuse_flawed, refuse_unusable
 from potstill.errors import UserError
 from potstill.recipe import Task
 
 TASK = Task()
 COLUMNS = Columns(("text",), ("label",))
 GROUPED = Columns(("text",), ("label",), "shop")
-
-
-def csv(path, rows, header="text,label"):
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return str(path)
-
-
-def reasons(found):
-    return [Reason(code).words for code in found.reason]
-
-
-def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tmp_path):
-    source = csv(tmp_path / "rows.csv", ["good,a", '" \t\u00a0\u3000",a', "x,", ",", "x,  ", "fine,b"])
-
-    found = survey({TRAIN: source}, COLUMNS, [TASK], seed=7)
-
-    assert reasons(found) == ["kept", "empty text", "empty label", "empty text", "empty label", "kept"]
-    assert found.counts() == {"empty text": 2, "empty label": 2}
-    assert found.names == ("a", "b")
-
-
-def test_rows_without_a_group_are_marked_when_rows_are_divided_by_it(tmp_path):
-    source = csv(tmp_path / "rows.csv", ["good,a,s1", "other,b,"], "text,label,shop")
-
-    assert reasons(survey({TRAIN: source}, GROUPED, [TASK], seed=7)) == ["kept", "empty group"]
-    assert reasons(survey({TRAIN: source}, COLUMNS, [TASK], seed=7)) == ["kept", "kept"]
+RATE = Task(kind="rate", label="clicks", of="shown")
+COUNTED = Columns(("text",), ("clicks",), weight="shown", group="test", holds=("share",))
+DATED = Columns(("text",), ("label",), time="week")
 
 
 def test_of_rows_with_one_text_the_first_is_kept(tmp_path):
@@ -116,11 +87,6 @@ def test_texts_without_a_letter_are_refused(tmp_path):
     assert "text column 'text' holds no words" in refusal(tmp_path, ["1,a", "2.5,b", "--,b"])
 
 
-def test_chinese_and_cyrillic_are_words(tmp_path):
-    for text in ("很好", "хорошо"):
-        assert len(survey({TRAIN: csv(tmp_path / "rows.csv", [f"{text},a"])}, COLUMNS, [TASK], seed=7)) == 1
-
-
 def test_all_rows_rejected_is_refused_with_the_reasons(tmp_path):
     assert "all rows were rejected (3 rows read, of these 2 empty text, 1 empty label)" in refusal(
         tmp_path, [",a", ",b", "x,"]
@@ -172,28 +138,6 @@ def test_a_class_that_groups_keep_from_training_is_named(tmp_path):
     assert "divided by 'shop', training has no row of 1 class of 'label': 'b'; choose another" in message
 
 
-RATE = Task(kind="rate", label="clicks", of="shown")
-COUNTED = Columns(("text",), ("clicks",), weight="shown", group="test", holds=("share",))
-
-
-def test_a_rate_counts_its_tries_and_more_yes_than_tries_is_set_aside(tmp_path):
-    rows = ["a,3,10,t1", "b,11,10,t1", "c,-1,10,t1", "d,1,0,t1", "e,1,,t1", "f,many,10,t1", "g,0,10,t1", "h,inf,10,t1"]
-    source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
-
-    found = survey({TRAIN: source}, COUNTED, [RATE], seed=7)
-
-    assert reasons(found) == [
-        "kept",
-        "label above its tries",
-        "label below zero",
-        "weight not above zero",
-        "weight not above zero",
-        "label not a number",
-        "kept",
-        "label not finite",
-    ]
-
-
 def test_a_row_alone_in_its_group_has_nothing_to_be_compared_with(tmp_path):
     rows = ["a,1,9,t1", "b,2,9,t1", "c,1,9,t2", "d,1,9,t3", "d,1,9,t3"]
     source = csv(tmp_path / "rows.csv", rows, "text,clicks,shown,test")
@@ -211,32 +155,6 @@ def test_one_text_in_two_groups_is_no_repeat(tmp_path):
     found = judge(survey({TRAIN: source}, COUNTED, [RATE], seed=7), given=False, columns=COUNTED)
 
     assert reasons(found) == ["kept"] * 4
-
-
-@pytest.mark.parametrize(
-    ("scale", "expected"),
-    [
-        ("count", ["kept", "kept", "label below zero"]),
-        ("log", ["kept", "label not above zero", "label not above zero"]),
-        ("linear", ["kept", "kept", "kept"]),
-    ],
-)
-def test_each_scale_takes_the_numbers_that_it_can_hold(tmp_path, scale, expected):
-    source = csv(tmp_path / "rows.csv", ["a,4", "b,0", "c,-2"])
-    columns = Columns(("text",), ("label",), holds=("number",))
-
-    assert reasons(survey({TRAIN: source}, columns, [Task(kind="value", scale=scale)], seed=7)) == expected
-
-
-DATED = Columns(("text",), ("label",), time="week")
-
-
-def test_a_time_that_can_not_be_read_is_set_aside(tmp_path):
-    source = csv(tmp_path / "rows.csv", ["a,x,2026-01-05", "b,y,last week", "c,x,"], "text,label,week")
-
-    found = survey({TRAIN: source}, DATED, [TASK], seed=7)
-
-    assert reasons(found) == ["kept", "time not a date", "time not a date"]
 
 
 def test_given_files_that_run_backwards_are_refused(tmp_path):

@@ -10,9 +10,10 @@ import pytest
 
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
+from potstill.evaluate.candidates import Inputs
 from potstill.evaluate.report import write_report
 from potstill.recipe import Budget, Data, Evaluate, Features, Split, Task
-from potstill.steps.evaluate import Inputs, evaluate
+from potstill.steps.evaluate import evaluate
 from tests.conftest import BAD, GOOD, THINGS
 from tests.steps.conftest import Line, run_line
 

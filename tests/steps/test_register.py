@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.evaluate.candidates import Inputs
 from potstill.evaluate.contract import Comparison, Verdict
 from potstill.recipe import Budget, Evaluate
-from potstill.steps.evaluate import Inputs, evaluate
+from potstill.steps.evaluate import evaluate
 from potstill.steps.register import decide, read_evaluation, told, write_outcome
 from tests.steps.conftest import Line
 

@@ -28,22 +28,8 @@ from potstill.data.formats import FEATURE, Columns
 from potstill.data.item_weeks import item_weeks
 from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches, stream_texts
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
-from potstill.data.validate import (
-    NO_LABEL,
-    Labels,
-    Reason,
-    Survey,
-    feature_values,
-    judge,
-    label_value,
-    labels_of,
-    refuse_backwards,
-    refuse_division,
-    refuse_flawed,
-    refuse_unusable,
-    strip,
-    survey,
-)
+from potstill.data.survey import NO_LABEL, Labels, Reason, Survey, feature_values, label_value, labels_of, strip, survey
+from potstill.data.validate import judge, refuse_backwards, refuse_division, refuse_flawed, refuse_unusable
 from potstill.errors import UserError
 from potstill.inputs import Features, learn_category
 from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Single, Together, Value, join_label, split_label

@@ -1,0 +1,125 @@
+"""The models to be judged, each opened anew as a service would have it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from potstill.compress.pack import pack
+from potstill.data.dataset import Rows, Schema
+from potstill.edge import CATALOGUE, EdgeModel, Row
+from potstill.errors import UserError
+from potstill.evaluate.baseline import Baseline, Likeness
+from potstill.learn.model import load_model
+from potstill.learn.signals import read_signals
+from potstill.learn.teachers import load_teachers
+from potstill.outcomes import Outcome, Probabilities, Retrieval, parts_of, probabilities_of
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Folders to judge."""
+
+    dataset: Path
+    signals: Path
+    teacher: Path
+    control: Path
+    student: Path
+    edge: Path
+    champion: Path | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model as the report shows it: how it answers, how long that takes, how large it is.
+
+    A baseline chosen from several plain models also has what each of them answers.
+    """
+
+    probabilities: Probabilities
+    ask: Callable[[Sequence[Row]], Probabilities]
+    size_bytes: int
+    views: Mapping[str, Probabilities] = field(default_factory=dict)
+
+    def answer(self, row: Row) -> Probabilities:
+        """One answer to one row, as a service asks for it."""
+        return self.ask([row])
+
+
+def open_all(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: Path) -> dict[str, Candidate]:
+    """Every model, opened anew. The teacher's answers come from its signals; its time, from the same graph format."""
+    rows = splits["test"]
+    records = rows.records(schema.text[0])
+    control = pack(*load_model(inputs.control), scratch / "control", schema)
+    found = {
+        "baseline": _baseline(schema, splits, records),
+        "control": _from_edge(control, records, rows),
+        "teacher": _teacher(inputs, schema, rows, scratch),
+        "student": _from_edge(inputs.edge / "float", records, rows),
+        "student_int8": _from_edge(inputs.edge / "int8", records, rows),
+    }
+    if inputs.champion:
+        found["champion"] = _rival(inputs.champion, records, rows, schema.outcome)
+    return found
+
+
+def _from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
+    model = _opened(folder, rows)
+    # What is timed searches the catalogue that it ships.
+    served = EdgeModel(folder, threads=1) if (folder / CATALOGUE).is_file() else model
+    return Candidate(model.probabilities(records), served.probabilities, _bytes(folder))
+
+
+def _opened(folder: Path, rows: Rows) -> EdgeModel:
+    """An edge model; one that retrieves finds the test rows' answers among each other, whatever it shipped."""
+    model = EdgeModel(folder, threads=1)
+    if rows.answer is not None:
+        model.learn_catalogue(rows.catalogue)
+    return model
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -> Candidate:
+    """A plain model for each task."""
+    if isinstance(schema.outcome, Retrieval):
+        likeness = Likeness(splits["train"], schema)
+        return Candidate(likeness.probabilities(records), likeness.probabilities, likeness.size_bytes())
+    models = [
+        Baseline(splits["train"].of(part), splits["validation"].of(part), schema.of(part))
+        for part in parts_of(schema.outcome)
+    ]
+
+    def probabilities(asked: Sequence[Row]) -> Probabilities:
+        return np.concatenate([model.probabilities(asked) for model in models], axis=1)
+
+    size_bytes = sum(model.size_bytes() for model in models)
+    views = models[0].each(records) if len(models) == 1 else {}
+    return Candidate(probabilities(records), probabilities, size_bytes, views)
+
+
+def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candidate:
+    """The teacher, or all teachers together."""
+    teachers = load_teachers(inputs.teacher, schema.outcome)
+    folders = [pack(*teacher, scratch / f"teacher-{i}", schema) for i, teacher in enumerate(teachers)]
+    models = [_opened(folder, rows) for folder in folders]
+    logits = read_signals(inputs.signals, rows.row)
+    return Candidate(
+        probabilities_of(schema.outcome, logits, rows.value),
+        lambda asked: np.concatenate([model.probabilities(asked) for model in models], axis=1),
+        sum(map(_bytes, folders)),
+    )
+
+
+def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -> Candidate:
+    """The champion with its probabilities over our outcomes."""
+    try:
+        candidate = _from_edge(folder, records, rows)
+        theirs = EdgeModel(folder).outcome
+        adopted = outcome.adopt(theirs, candidate.probabilities)
+    except TypeError as error:
+        raise UserError(f"the champion is of another kind: {error}; give the new model a name of its own") from error
+    return Candidate(adopted, lambda asked: outcome.adopt(theirs, candidate.ask(asked)), candidate.size_bytes)

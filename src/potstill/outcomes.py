@@ -34,6 +34,12 @@ _FORWARD: dict[str, _Transform] = {"log": np.log, "count": np.log1p, "linear": n
 _BACK: dict[str, _Transform] = {"log": np.exp, "count": np.expm1, "linear": np.asarray}
 
 
+def fits(values: npt.ArrayLike, scale: str) -> npt.NDArray[np.bool_]:
+    """Whether each number is one that a scale has: above zero on `log`, from zero on for a `count`."""
+    given = np.asarray(values)
+    return np.asarray(given > 0 if scale == "log" else (given >= 0) | (scale == "linear"))
+
+
 @dataclass(frozen=True)
 class Classification:
     """K unordered classes. Their order is an artifact (`schema.json`): it never changes between steps.

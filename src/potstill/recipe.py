@@ -197,7 +197,8 @@ class Task(Section):
         None, gt=0, lt=1, description="Share of cases in which the stock of a value's units is to last."
     )
     scale: Literal["log", "count", "linear"] = Field(
-        "log", description="Spread of a value's bins: log where values differ by factors, count from zero on."
+        "log",
+        description="Which numbers a value or a band may be, and how bins spread: log above zero, count from zero on.",
     )
     tau: float = Field(0.05, gt=0, le=1, description="Divides a retrieval's likeness; lower is more decided.")
     head: Literal["histogram", "normal"] = Field(
@@ -220,6 +221,8 @@ class Task(Section):
             "bands": "classification",
             "tau": "retrieval",
         }
+        if self.bands:
+            del owners["scale"]
         for name, owner in owners.items():
             # A pipeline's form sends defaults too.
             if self.kind != owner and getattr(self, name) != type(self).model_fields[name].default:

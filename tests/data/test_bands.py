@@ -26,11 +26,22 @@ def test_prices_become_bands_and_what_is_no_number_is_set_aside(tmp_path, suffix
     ingest(Data(source=str(path)), {"band": Task(label="price", bands=[100, 250.5])}, tmp_path / "dataset")
     schema = read_schema(tmp_path / "dataset")
     assert schema.outcome.names == ("100 to 250.5", "below 100", "from 250.5")
-    assert schema.rejected == {"label not a number": 20}
+    assert schema.rejected == {"label not a number": 10, "label not finite": 10, "label not above zero": 10}
     labels = [
         label for split in schema.rows for label in pq.read_table(tmp_path / "dataset" / split)["label"].to_pylist()
     ]
-    assert {name: labels.count(name) for name in schema.outcome.names} == dict.fromkeys(schema.outcome.names, 20)
+    assert [labels.count(name) for name in ("below 100", "100 to 250.5", "from 250.5")] == [10, 20, 20]
+
+
+def test_which_numbers_may_be_divided_is_the_scales_to_say(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,units\n" + "".join(f"thing {i},{i % 4 - 1}\n" for i in range(40)))
+    kept = {}
+    for scale in ("log", "count", "linear"):
+        task = Task(label="units", bands=[1.5], scale=scale)
+        ingest(Data(source=str(path)), {"band": task}, tmp_path / scale)
+        kept[scale] = sum(read_schema(tmp_path / scale).rows.values())
+    assert kept == {"log": 20, "count": 30, "linear": 40}
 
 
 def test_floats_are_taken_whatever_their_type(tmp_path):

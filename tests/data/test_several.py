@@ -55,6 +55,13 @@ def test_a_second_label_for_the_same_task_is_a_contradiction_or_a_duplicate(tmp_
     assert read_schema(tmp_path / "dataset").rejected == {"duplicate": 1, "conflicting label": 1}
 
 
+def test_a_row_that_agrees_and_knows_more_is_kept(tmp_path):
+    more = csv(tmp_path / "more.csv", "text,tone,topic", ["text 0,bad,tea", "text 1,bad,tea", "text 3,good,toys"])
+    ingest(data(tones(tmp_path), more, topics(tmp_path, start=100)), TASKS, tmp_path / "dataset")
+    # Text 1 is good elsewhere; the others add a topic to what is known.
+    assert read_schema(tmp_path / "dataset").rejected == {"conflicting label": 1}
+
+
 def test_features_that_a_file_lacks_are_missing(tmp_path):
     more = data(tones(tmp_path), topics(tmp_path, start=100), features=Features(numeric=["price"]))
     check_source(more, TASKS)

@@ -85,9 +85,27 @@ def resampled(*values: float) -> quality.Resampled:
 
 def test_the_gain_kept_is_the_same_share_for_a_score_and_for_an_error():
     # From 0.2 the teacher gains 0.6 and the student 0.45; from an error of 2.0 the one loses 1.0, the other 0.75.
-    assert quality.gain_kept(resampled(0.65), resampled(0.8), resampled(0.2)).value == pytest.approx(0.75)
-    assert quality.gain_kept(resampled(1.25), resampled(1.0), resampled(2.0)).value == pytest.approx(0.75)
-    assert np.isnan(quality.gain_kept(resampled(0.5), resampled(0.5), resampled(0.5)).value)
+    assert quality.gain_kept(resampled(0.65), resampled(0.8), resampled(0.2), True).value == pytest.approx(0.75)
+    assert quality.gain_kept(resampled(1.25), resampled(1.0), resampled(2.0), False).value == pytest.approx(0.75)
+
+
+def test_of_a_teacher_that_gains_nothing_no_share_is_kept():
+    assert np.isnan(quality.gain_kept(resampled(0.5), resampled(0.5), resampled(0.5), True).value)
+    # Errors: the teacher's is above the plain forecast's, the student's still higher.
+    assert np.isnan(quality.gain_kept(resampled(0.8), resampled(0.6), resampled(0.5), False).value)
+    assert np.isnan(quality.gain_kept(resampled(0.4), resampled(0.6), resampled(0.5), False).value)
+
+
+def test_a_gain_that_is_there_by_chance_alone_has_no_interval():
+    draws = np.linspace(-0.2, 0.8, 100)
+    teacher = quality.Resampled(0.3, draws)
+    found = quality.gain_kept(quality.Resampled(0.15, draws / 2), teacher, quality.Resampled(0.0, 0 * draws), True)
+    assert found.value == pytest.approx(0.5)
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)
+    rare = quality.Resampled(0.3, np.linspace(-0.01, 0.99, 100))
+    found = quality.gain_kept(quality.Resampled(0.15, rare.values / 2), rare, quality.Resampled(0.0, 0 * draws), True)
+    assert (found.low, found.high) == pytest.approx((0.5, 0.5))
 
 
 def test_rows_of_one_group_are_drawn_together():

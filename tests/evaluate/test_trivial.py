@@ -53,3 +53,11 @@ def test_a_seasonal_forecast_is_as_wide_as_it_was_wrong_on_validation():
     spreads = [float((demand.quantile(found, 0.9) - demand.quantile(found, 0.1))[0]) for found in (sure, unsure)]
     assert spreads[0] < 5 < 20 < spreads[1]
     assert demand.quantile(unsure, 0.5) == pytest.approx([20], abs=1)
+
+
+def test_a_forecast_that_the_scale_does_not_have_is_the_usual_value():
+    price = Value.from_values(np.linspace(5.0, 80.0, 50), 64, "log", 0.75)
+    seen = rows(np.array([10.0, 20.0, 40.0]), [{"last": 11}, {"last": None}, {"last": 38}])
+    found = forecast(price, ["last"], seen, rows(np.array([1.0, 1.0]), [{"last": 0}, {"last": 30}]))
+    assert np.isfinite(found).all()
+    assert price.quantile(found, 0.5) == pytest.approx([20, 30], rel=0.05)

@@ -140,3 +140,16 @@ def test_a_normal_head_survives_saving(tmp_path: Path, encoder: Path):
     assert loaded.on_top["classifier"].centre.weight.shape == (1, 16)
     assert torch.equal(predict_logits(loaded, inputs, 0), found)
     assert found.shape == (2, 32)
+
+
+def test_an_unseen_category_says_nothing_until_learnt_and_known_ones_pass_for_it_while_learning():
+    torch.manual_seed(0)
+    tower = FeatureTower(Features((), (), (Category("shop", ("a", "b")),)))
+    numeric, names = torch.zeros(400, 0), torch.full((400, 1), 2)
+    assert tower.embeddings[0].weight[:2].abs().max() == 0
+    learning = tower.train()(numeric, names)
+    unseen = tower.eval()(numeric[:1], torch.tensor([[1]]))
+    forgotten = (learning - unseen).abs().amax(dim=1).lt(1e-6).float().mean()
+    assert 0.01 < forgotten < 0.12
+    missing = tower.train()(numeric, torch.zeros_like(names))
+    assert torch.allclose(missing, missing[:1].expand_as(missing), atol=1e-6)

@@ -21,6 +21,11 @@ def test_logits_come_back_joined_by_row_and_not_by_order(tmp_path: Path):
     assert read_signals(tmp_path, ["cc", "aa"]).tolist() == [[-7.5, 0.125], [1.5, -2.25]]
 
 
+def test_a_row_that_came_again_gets_its_logits_again(tmp_path: Path):
+    write(tmp_path)
+    assert read_signals(tmp_path, ["cc", "aa", "cc"]).tolist() == [[-7.5, 0.125], [1.5, -2.25], [-7.5, 0.125]]
+
+
 def test_anyone_can_read_the_table_with_pandas(tmp_path: Path):
     write(tmp_path)
     table = pd.read_parquet(tmp_path / "part-00000.parquet")

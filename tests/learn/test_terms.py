@@ -5,6 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from potstill.learn import terms
+from potstill.learn.student import soft_loss, weighed
+from potstill.outcomes import Rate
+from potstill.recipe import Distill
 
 
 def logits(*rows: tuple[float, ...]) -> torch.Tensor:
@@ -118,6 +121,33 @@ def test_margin_is_the_mean_over_all_pairs_of_a_group():
     ]
     found = terms.margin(student, teacher, groups)
     assert found.tolist() == pytest.approx([*by_hand, 0.0])
+
+
+def test_weights_that_differ_within_a_group_do_not_turn_its_order():
+    knobs = Distill(listwise=1.0, alpha=0.5, temperature=1.0, margin=0.1)
+    teacher = torch.tensor([0.3, 1.2, -0.4])
+    batch = {
+        "weights": torch.tensor([1.8, 0.2, 1.0]),
+        "groups": torch.tensor([4, 4, 4]),
+        "labels": teacher.softmax(0).double(),
+        "targets": torch.tensor([[0.9, 0.1]] * 3),
+        "teacher": torch.stack([torch.zeros(3), teacher], dim=1),
+    }
+    scores = teacher.clone().requires_grad_(True)
+    loss = soft_loss(knobs, Rate(grouped=True))(torch.stack([torch.zeros(3), scores], dim=1), batch)
+    loss.sum().backward()
+    # Where the student ranks as teacher and labels do, nothing pulls it away.
+    assert scores.grad is not None
+    assert scores.grad.abs().max() < 1e-5
+
+
+def test_a_group_counts_by_the_mean_weight_of_its_rows():
+    values, groups = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([2, 2, 7])
+    assert terms.group_mean(values, groups).tolist() == [2.0, 2.0, 5.0]
+    batch = {"weights": values, "groups": groups}
+    assert weighed(torch.ones(3), batch).tolist() == [1.0, 3.0, 5.0]
+    assert weighed(torch.ones(3), batch, whole_groups=True).tolist() == [2.0, 2.0, 5.0]
+    assert weighed(torch.ones(3), {}).tolist() == [1.0] * 3
 
 
 def test_likeness_is_the_cosine_over_tau_and_leaves_out_the_same_answer_of_another_row():

@@ -118,19 +118,31 @@ def test_one_title_may_have_two_prices_but_never_in_two_splits(tmp_path: Path):
     assert schema.rows["test"] == pytest.approx(80, abs=2)
 
 
-def test_a_title_with_the_same_price_again_is_a_duplicate_wherever_it_stands(tmp_path: Path):
+def test_what_was_seen_again_counts_again_so_that_rates_stay_what_they_are(tmp_path: Path):
+    # Twenty ads shown a thousand times each, one time in fifty with a click.
+    shown = [(f"ad number {ad}", str(i % 50 == 0).lower()) for ad in range(20) for i in range(1000)]
+    path = tmp_path / "rows.csv"
+    path.write_text("text,clicked\n" + "".join(f"{text},{clicked}\n" for text, clicked in shown))
+
+    task = Task(kind="rate", label="clicked")
+    counts = ingest(Data(source=str(path), split={"test": 0.2, "validation": 0.1}), {"click": task}, tmp_path / "d")
+
+    schema = read_schema(tmp_path / "d")
+    assert counts["rows_rejected"] == 0
+    assert schema.outcome.prior == pytest.approx(0.02)
+    texts = [set(read_rows(tmp_path / "d", split, schema).text) for split in schema.rows]
+    assert [len(found) for found in texts] == [14, 2, 4]
+    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
+
+
+def test_a_title_may_have_the_same_price_again(tmp_path: Path):
     columns = priced(30)
     columns["title"] += ["coat number 4", "coat number 4", "coat number 4"]
     columns["price"] += [99.0, 14.5, 99.0]
     columns["brand"] += [None] * 3
     source = write(tmp_path / "rows.parquet", columns)
 
-    ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")
-
-    assert [(row, reason) for row, reason, _ in rejected(tmp_path / "dataset")] == [
-        (32, "duplicate"),
-        (33, "duplicate"),
-    ]
+    assert ingest(Data(source=source, text="title"), PRICE, tmp_path / "dataset")["rows_rejected"] == 0
 
 
 def test_given_test_rows_keep_their_titles_and_training_loses_them(tmp_path: Path):

@@ -50,6 +50,7 @@ class Columns:
         features: columns besides text → what they hold.
         pair: whether the last text is set apart from the others.
         bands: of each label, the numbers that divide it into classes; none: it is taken as it is.
+        scales: of each label, which numbers may be divided into bands.
         missing: texts that stand for a missing feature.
     """
 
@@ -63,6 +64,7 @@ class Columns:
     features: Mapping[str, Kind] = field(default_factory=dict)
     pair: bool = False
     bands: tuple[tuple[float, ...], ...] = ((),)
+    scales: tuple[str, ...] = ("log",)
     missing: tuple[str, ...] = ()
 
     @property

@@ -17,7 +17,7 @@ from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import is_missing, join_texts
 from potstill.metrics import meanings_of
-from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Value, join_label
+from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Value, fits, join_label
 from potstill.recipe import SEVERAL, Data, Task
 from potstill.store import resolve
 
@@ -76,6 +76,7 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
         features=features,
         pair=data.pair,
         bands=tuple(tuple(task.bands) for task in tasks.values()),
+        scales=tuple(task.scale for task in tasks.values()),
         missing=tuple(given.missing),
     )
 
@@ -191,9 +192,9 @@ def _joined(table: pa.Table, columns: Columns) -> pa.Table:
         rows = zip(*(table[name].to_pylist() for name in names), strict=True)
         return names, pa.array([join(row) for row in rows], pa.string())
 
-    for i, bands in enumerate(columns.bands):
+    for i, (bands, scale) in enumerate(zip(columns.bands, columns.scales, strict=False)):
         if bands:
-            found = [label and _band(label, bands) for label in table[f"{LABEL}{i}"].to_pylist()]
+            found = [label and _band(label, bands, scale) for label in table[f"{LABEL}{i}"].to_pylist()]
             place = table.column_names.index(f"{LABEL}{i}")
             table = table.set_column(place, f"{LABEL}{i}", pa.array(found, pa.string()))
     for name in columns.features if columns.missing else ():
@@ -212,13 +213,14 @@ def band_names(bands: Sequence[float]) -> list[str]:
     return [f"below {bands[0]:.10g}", *between, f"from {bands[-1]:.10g}"]
 
 
-def _band(label: str, bands: Sequence[float]) -> str:
-    """The class of a number; what is none stays as it is, to be set aside."""
+def _band(label: str, bands: Sequence[float], scale: str) -> str:
+    """The class of a number; what is none, or not on the scale, stays as it is, to be set aside."""
     try:
         number = float(label)
     except ValueError:
         return label
-    return band_names(bands)[bisect.bisect_right(bands, number)] if math.isfinite(number) else label
+    fit = math.isfinite(number) and bool(fits(number, scale))
+    return band_names(bands)[bisect.bisect_right(bands, number)] if fit else label
 
 
 def check_source(data: Data, tasks: dict[str, Task]) -> None:

@@ -19,7 +19,7 @@ from potstill.data.read import band_names, stream_batches
 from potstill.data.split import TRAIN
 from potstill.errors import UserError
 from potstill.inputs import number, read_date
-from potstill.outcomes import Classification, Rate, Retrieval, Value, split_label
+from potstill.outcomes import Classification, Rate, Retrieval, fits, split_label
 from potstill.recipe import Task
 
 NO_LABEL = -1
@@ -263,9 +263,7 @@ def label_value(label: str, weight: str, task: Task) -> float:
 
 
 def _odd_label(label: str, weight: str, task: Task) -> Reason:
-    if task.bands and label not in band_names(task.bands):
-        return Reason.LABEL_NOT_A_NUMBER
-    if task.kind in {Classification.kind, Retrieval.kind}:
+    if label in band_names(task.bands) if task.bands else task.kind in {Classification.kind, Retrieval.kind}:
         return Reason.KEPT
     try:
         value = label_value(label, weight, task)
@@ -273,12 +271,11 @@ def _odd_label(label: str, weight: str, task: Task) -> Reason:
         return Reason.LABEL_NOT_A_NUMBER
     if not math.isfinite(value):
         return Reason.LABEL_NOT_FINITE
-    if task.kind == Rate.kind and value > 1:
-        return Reason.LABEL_ABOVE_ITS_TRIES
-    if task.kind == Value.kind and task.scale == "log" and value <= 0:
-        return Reason.LABEL_NOT_ABOVE_ZERO
-    signed = task.kind == Value.kind and task.scale == "linear"
-    return Reason.LABEL_BELOW_ZERO if value < 0 and not signed else Reason.KEPT
+    if task.kind == Rate.kind:
+        return Reason.LABEL_ABOVE_ITS_TRIES if value > 1 else Reason.LABEL_BELOW_ZERO if value < 0 else Reason.KEPT
+    if fits(value, task.scale):
+        return Reason.KEPT
+    return Reason.LABEL_NOT_ABOVE_ZERO if task.scale == "log" else Reason.LABEL_BELOW_ZERO
 
 
 def _alphabetical(labels: "array[int]", index: dict[str, int]) -> npt.NDArray[np.int64]:

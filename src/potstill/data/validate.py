@@ -18,8 +18,9 @@ NAMES_SHOWN = 5
 def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
     """Mark duplicates, contradictions and leaks, so that what is kept can be learnt and measured honestly.
 
-    Of rows with one text the first is kept; where labels are no classes, the first with each, for one title may well
-    have two prices; of several tasks, all whose labels are for other tasks than those before. Between given
+    Of rows with one text the first is kept, where labels are texts the first with each; where they are numbers, all: a
+    text shown a thousand times was clicked on so often, and one title may well have two prices. Of several tasks those
+    are kept that have a label more and contradict none. Between given
     splits test comes before validation and validation before training: the test rows stay whole, and what would leak
     into them is taken from the others.
 
@@ -31,7 +32,9 @@ def judge(rows: Survey, given: bool, columns: Columns) -> Survey:
     reason = rows.reason.copy()
     labels = labels_of(rows, columns)
     _mark_repeats(rows, reason)
-    if not columns.closed and not columns.several:
+    if columns.number:
+        reason[np.isin(reason, [Reason.DUPLICATE, Reason.CONFLICTING_LABEL])] = Reason.KEPT
+    elif not columns.closed and not columns.several:
         _allow_other_labels(rows, reason)
     if columns.several:
         _allow_other_tasks(rows, labels, reason)
@@ -91,17 +94,18 @@ def _allow_other_labels(rows: Survey, reason: npt.NDArray[np.uint8]) -> None:
 
 
 def _allow_other_tasks(rows: Survey, labels: list[Labels], reason: npt.NDArray[np.uint8]) -> None:
-    """Take back what made a text with labels for other tasks a contradiction, in place."""
-    told = np.stack([own.label != NO_LABEL for own in labels], axis=1)
+    """Take back what made a text with labels for further tasks a contradiction, if it contradicts none, in place."""
+    told = np.stack([own.label for own in labels], axis=1)
     repeated = np.flatnonzero(reason == Reason.CONFLICTING_LABEL)
     keys = {rows.key[i].tobytes() for i in repeated}
     seen = {
         key: told[i].copy() for i in np.flatnonzero(reason == Reason.KEPT) if (key := rows.key[i].tobytes()) in keys
     }
     for i in repeated:
-        before = seen[rows.key[i].tobytes()]
-        if not (before & told[i]).any():
-            before |= told[i]
+        before, here = seen[rows.key[i].tobytes()], told[i]
+        new = (before == NO_LABEL) & (here != NO_LABEL)
+        if new.any() and (new | (here == NO_LABEL) | (here == before)).all():
+            before[new] = here[new]
             reason[i] = Reason.KEPT
 
 

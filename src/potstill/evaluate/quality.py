@@ -5,7 +5,7 @@ All models are resampled with the same rows, so that differences and ratios betw
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from potstill.metrics import Metric, Truth
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
+# Share of resamples that may lack a figure without a doubt about its interval.
+UNKNOWN = 0.05
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,19 @@ def ratio(first: Resampled, second: Resampled) -> Interval:
     return interval(_over(first.value, first.values, second.value, second.values))
 
 
-def gain_kept(model: Resampled, teacher: Resampled, trivial: Resampled) -> Interval:
-    """Share of the teacher's gain over the trivial forecast that a model keeps, paired; for scores and errors alike.
+def gain_kept(model: Resampled, teacher: Resampled, trivial: Resampled, higher_is_better: bool) -> Interval:
+    """Share of the teacher's gain over the trivial forecast that a model keeps, paired.
 
-    Not a number where the teacher gains nothing.
+    Not a number where the teacher gains nothing; nor are its ends where that is so in resamples beyond chance.
     """
-    own, own_drawn = model.value - trivial.value, model.values - trivial.values
-    return interval(_over(own, own_drawn, teacher.value - trivial.value, teacher.values - trivial.values))
+    sign = 1 if higher_is_better else -1
+    own = Resampled(sign * (model.value - trivial.value), sign * (model.values - trivial.values))
+    whole, wholes = sign * (teacher.value - trivial.value), sign * (teacher.values - trivial.values)
+    nothing = float("nan")
+    kept = _over(own.value, own.values, max(whole, 0.0), np.maximum(wholes, 0.0))
+    if whole <= 0 or np.mean(wholes <= 0) > UNKNOWN:
+        return Interval(kept.value, nothing, nothing)
+    return interval(replace(kept, values=kept.values[wholes > 0]))
 
 
 def _over(value: float, values: Scores, whole: float, wholes: Scores) -> Resampled:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from potstill.data.dataset import Rows, Schema
 from potstill.inputs import number
-from potstill.outcomes import Floats, Rate, Retrieval, Value
+from potstill.outcomes import Floats, Rate, Retrieval, Value, fits
 
 
 def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats:
@@ -35,10 +35,19 @@ def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats
 
 
 def forecast(outcome: Value, columns: Sequence[str], validation: Rows, test: Rows) -> Floats:
-    """Probabilities `[test rows, outcomes]` around the mean of some columns, as wide as its errors on validation."""
-    errors = outcome.forward(validation.value) - outcome.forward(mean_of(columns, validation))
+    """Probabilities `[test rows, outcomes]` around the mean of some columns, as wide as its errors on validation.
+
+    Where that mean is nothing that the scale has, such as a price of zero, the validation rows' median stands for it.
+    """
+    usual = float(np.median(validation.value))
+
+    def seen(rows: Rows) -> Floats:
+        found = mean_of(columns, rows)
+        return np.where(fits(found, outcome.scale), found, usual)
+
+    errors = outcome.forward(validation.value) - outcome.forward(seen(validation))
     wide = replace(outcome, smoothing=max(float(np.std(errors)) / outcome.width, outcome.smoothing))
-    return wide.targets(mean_of(columns, test)).astype(np.float64)
+    return wide.targets(seen(test)).astype(np.float64)
 
 
 def mean_of(columns: Sequence[str], rows: Rows) -> Floats:

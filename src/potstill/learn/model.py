@@ -21,10 +21,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
-from potstill.inputs import Features, split_pair
+from potstill.inputs import MISSING, UNSEEN, Features, split_pair
 from potstill.outcomes import Outcome, Rate, Retrieval, Together, Value, outcome_of
 from potstill.store import resolve
 
+# So often a known category is taken for an unseen one while learning, so that the unseen has a meaning.
+FORGET = 0.05
 CATEGORY_WIDTH, TOWER_WIDTH, JOINED_WIDTH = 16, 128, 256
 # A number further out tells no more, and would drown the rest.
 MOST_DEVIATIONS = 5.0
@@ -81,7 +83,8 @@ class FeatureTower(nn.Module):
     """Numbers and categories → one vector a row `[batch, TOWER_WIDTH]`.
 
     A number is seen twice, standardised as it is and by its logarithm, beside a flag that says whether it was missing;
-    means and deviations come from the training rows and travel in the graph.
+    means and deviations come from the training rows and travel in the graph. Missing and unseen categories start from
+    nothing, and while learning some known ones pass for unseen.
     """
 
     plain_mean: Tensor
@@ -95,6 +98,9 @@ class FeatureTower(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(features.numbers))
             self.register_buffer(f"{name}_deviation", torch.ones(features.numbers))
         self.embeddings = nn.ModuleList(nn.Embedding(len(known), CATEGORY_WIDTH) for known in features.categorical)
+        with torch.no_grad():
+            for embedding in self.embeddings:
+                embedding.weight[[MISSING, UNSEEN]] = 0.0  # type: ignore[operator]
         width = 3 * features.numbers + CATEGORY_WIDTH * len(features.categorical)
         self.layers = nn.Sequential(
             nn.Linear(width, TOWER_WIDTH), nn.GELU(), nn.Linear(TOWER_WIDTH, TOWER_WIDTH), nn.GELU()
@@ -116,6 +122,9 @@ class FeatureTower(nn.Module):
         logarithm = (_signed_log(known) - self.logarithm_mean) / self.logarithm_deviation
         seen = torch.stack([plain, logarithm]).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
         seen = torch.where(missing, torch.zeros_like(seen), seen)
+        if self.training:
+            forgotten = (torch.rand(categorical.shape, device=categorical.device) < FORGET) & (categorical != MISSING)
+            categorical = categorical.masked_fill(forgotten, UNSEEN)
         names = [embed(categorical[:, i]) for i, embed in enumerate(self.embeddings)]
         vector: Tensor = self.layers(torch.cat([seen[0], seen[1], missing.to(numeric.dtype), *names], dim=1))
         return vector

@@ -101,8 +101,9 @@ def read_signals(folder: Path, rows: list[str]) -> npt.NDArray[np.float32]:
         UserError: a shard is not what the manifest says, or a row has no logits.
     """
     manifest = read_manifest(folder)
-    place = {row: i for i, row in enumerate(rows)}
-    logits = np.full((len(rows), manifest.width), np.nan, dtype=np.float32)
+    # The same row may be asked for more than once: what was sold or clicked again is a row again.
+    place = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+    logits = np.full((len(place), manifest.width), np.nan, dtype=np.float32)
     for table in _checked_parts(folder, manifest):
         values = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         found = [(place[row], i) for i, row in enumerate(table["row"].to_pylist()) if row in place]
@@ -111,11 +112,11 @@ def read_signals(folder: Path, rows: list[str]) -> npt.NDArray[np.float32]:
             logits[to] = values.reshape(table.num_rows, -1)[source]
     missing = np.isnan(logits).any(axis=1)
     if missing.any():
-        first = rows[int(missing.argmax())]
+        first = list(place)[int(missing.argmax())]
         raise UserError(
-            f"{folder}: no teacher logits for {missing.sum():,} of {len(rows):,} rows, such as {first[:12]}…"
+            f"{folder}: no teacher logits for {missing.sum():,} of {len(place):,} rows, such as {first[:12]}…"
         )
-    return logits
+    return logits[[place[row] for row in rows]]
 
 
 def _checked_parts(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:

@@ -43,6 +43,17 @@ def sum_over(outcome: Outcome, term: Callable[[slice, Part], Tensor]) -> Tensor:
     return torch.stack([term(part.columns, part) for part in parts_of(outcome)]).sum(dim=0)
 
 
+def weighed(each: Tensor, batch: Mapping[str, Tensor], whole_groups: bool = False) -> Tensor:
+    """A term `[batch]` times the weights of the rows or, where it compares them, of their groups.
+
+    Weights that differ within a group would turn its softmax, or its margins, to the heavier rows.
+    """
+    weights = batch.get("weights")
+    if weights is None:
+        return each
+    return each * (terms.group_mean(weights, batch["groups"]) if whole_groups else weights)
+
+
 def examples(tokenizer: Any, rows: Rows, head: Head, teacher: npt.NDArray[np.float32] | None = None) -> Examples:
     """Rows as inputs, labels and, for a student, the teacher's logits `[rows, outcomes]`."""
     return Examples(encode(tokenizer, rows, head), rows.truth, teacher)
@@ -104,7 +115,7 @@ def learn(
 
 
 def hard_loss(knobs: Training, outcome: Outcome) -> Loss:
-    """What the labels say, one value an example: of each row by itself, and of its place among its group.
+    """What the labels say, one weighed value an example: of each row by itself, and of its place among its group.
 
     Of several tasks it is the sum over those for which the row has a label. Of a retrieval, which of the batch's
     answers is the row's.
@@ -114,10 +125,11 @@ def hard_loss(knobs: Training, outcome: Outcome) -> Loss:
         alone = sum_over(
             outcome, lambda at, _: terms.cross_entropy(logits[:, at], batch["targets"][:, at], knobs.focus)
         )
+        alone = weighed(alone, batch)
         if not knobs.listwise:
             return alone
         among = terms.listwise(terms.log_odds(logits), batch["labels"], batch["groups"])
-        return (1 - knobs.listwise) * alone + knobs.listwise * among
+        return (1 - knobs.listwise) * alone + knobs.listwise * weighed(among, batch, whole_groups=True)
 
     return choices(loss, outcome)
 
@@ -138,11 +150,11 @@ def soft_loss(knobs: Distill, outcome: Outcome) -> Loss:
             labelled = batch["labels"][:, part.place].isfinite().float()
             return each * (labelled + knobs.unlabelled * (1 - labelled))
 
-        soft = sum_over(outcome, view)
+        soft = weighed(sum_over(outcome, view), batch)
         if knobs.listwise:
             scores, teacher = terms.log_odds(logits), terms.log_odds(batch["teacher"])
             among = terms.listwise_kl(scores, teacher, batch["groups"], knobs.temperature)
-            soft = (1 - knobs.listwise) * soft + knobs.listwise * among
+            soft = (1 - knobs.listwise) * soft + knobs.listwise * weighed(among, batch, whole_groups=True)
         return soft
 
     soft = choices(softened, outcome)
@@ -150,11 +162,10 @@ def soft_loss(knobs: Distill, outcome: Outcome) -> Loss:
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         total = knobs.alpha * soft(logits, batch) + (1 - knobs.alpha) * hard(logits, batch)
         if knobs.align:
-            total = total + knobs.align * terms.alignment(logits, batch["teacher"])
+            total = total + knobs.align * weighed(terms.alignment(logits, batch["teacher"]), batch)
         if knobs.margin:
-            total = total + knobs.margin * terms.margin(
-                terms.log_odds(logits), terms.log_odds(batch["teacher"]), batch["groups"]
-            )
+            apart = terms.margin(terms.log_odds(logits), terms.log_odds(batch["teacher"]), batch["groups"])
+            total = total + knobs.margin * weighed(apart, batch, whole_groups=True)
         return total
 
     return loss

@@ -107,12 +107,17 @@ def margin(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
 
     Margin-MSE (Hofstätter et al. 2020) over all pairs of a group: scales may differ between groups, distances not.
     """
-    place, sizes = _places(groups)
     difference = student - teacher
-    mean = difference.new_zeros(len(sizes)).index_add(0, place, difference) / sizes
-    square = difference.new_zeros(len(sizes)).index_add(0, place, difference**2) / sizes
+    mean, square = group_mean(difference, groups), group_mean(difference**2, groups)
     # The mean over j of (dᵢ − dⱼ)² is dᵢ² − 2 dᵢ · mean(d) + mean(d²).
-    return difference**2 - 2 * difference * mean[place] + square[place]
+    return difference**2 - 2 * difference * mean + square
+
+
+def group_mean(values: Tensor, groups: Tensor) -> Tensor:
+    """The mean of each row's group `[batch]`, of values `[batch]`."""
+    place, sizes = _places(groups)
+    mean = values.new_zeros(len(sizes)).index_add(0, place, values) / sizes
+    return mean[place]
 
 
 def _places(groups: Tensor) -> tuple[Tensor, Tensor]:

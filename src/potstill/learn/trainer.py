@@ -35,7 +35,7 @@ from potstill.recipe import Training
 METRICS_SHOWN = 2
 # Of a group that come together, so that a batch's memory has a bound.
 MOST_ROWS = 64
-# (logits [batch, outcomes], batch) -> one value an example [batch]
+# (logits [batch, outcomes], batch) -> one value an example [batch], times its weight
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
@@ -270,8 +270,7 @@ class _Trainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Batch mean of the loss."""
         logits = model.respond(inputs)  # type: ignore[operator]
-        each = self._loss(logits, inputs)
-        loss = (each * inputs["weights"] if "weights" in inputs else each).mean()
+        loss = self._loss(logits, inputs).mean()
         return (loss, {"logits": logits}) if return_outputs else loss
 
 

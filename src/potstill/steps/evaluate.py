@@ -245,10 +245,11 @@ def _kept(
 ) -> dict[str, quality.Interval]:
     """How much of the teacher's deciding metric a model keeps, and of its gain over the trivial forecast."""
     own, teachers, trivial = (resampled[name][named(first)] for name in (model, "teacher", TRIVIAL))
-    gain = quality.gain_kept(own, teachers, trivial)
+    meaning = meanings_of(outcome)[first]
+    gain = quality.gain_kept(own, teachers, trivial, meaning.higher_is_better)
     # What has no zero of its own has the trivial forecast's.
-    whole = meanings_of(outcome)[first].zero_is_nothing
-    return {named("retention"): quality.ratio(own, teachers) if whole else gain, named("gain_kept"): gain}
+    kept = quality.ratio(own, teachers) if meaning.zero_is_nothing else gain
+    return {named("retention"): kept, named("gain_kept"): gain}
 
 
 def _measured(

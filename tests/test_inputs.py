@@ -5,7 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from potstill.inputs import MISSING, UNSEEN, Category, Features, date_numbers, join_texts, learn_category, split_pair
+from potstill.inputs import (
+    MISSING,
+    UNSEEN,
+    Category,
+    Features,
+    date_numbers,
+    join_texts,
+    learn_category,
+    name_of,
+    split_pair,
+)
 
 FEATURES = Features(("lag",), ("week",), (Category("shop", ("1", "north")),))
 
@@ -34,6 +44,7 @@ def test_a_date_lies_on_the_circles_of_day_week_and_year():
     [
         ({"lag": "No rating available"}, "lag: 'No rating available' is not a number"),
         ({"lag": math.inf}, "lag: inf is not finite"),
+        ({"lag": "1e39"}, "lag: '1e39' is too large a number"),
         ({"week": "15/03/16"}, "week: '15/03/16' is not a date"),
     ],
 )
@@ -59,6 +70,41 @@ def test_texts_that_stand_for_a_missing_value_are_missing_in_every_kind_of_colum
     assert Features.from_spec(features.spec()) == features
 
 
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("1.0", "1"),
+        (" -3.00 ", "-3"),
+        (np.float32(5), "5"),
+        (np.float32(0.5), "0.5"),
+        (np.int64(7), "7"),
+        ("True", "true"),
+        (np.bool_(False), "false"),
+        ("1.5", "1.5"),
+        ("v1.0", "v1.0"),
+        (pd.NA, ""),
+        (pd.NaT, ""),
+        (np.float32("nan"), ""),
+    ],
+)
+def test_a_name_is_the_same_from_a_csv_a_table_and_a_service(value: object, name: str):
+    assert name_of(value) == name
+
+
+def test_what_pandas_has_for_nothing_is_nothing_in_every_column():
+    found = FEATURES.arrays([{"lag": pd.NA, "week": pd.NA, "shop": pd.NA}])
+    assert np.isnan(found["numeric"]).all()
+    assert found["categorical"].tolist() == [[MISSING]]
+
+
+def test_a_number_that_stands_for_a_missing_one_does_so_however_it_is_written():
+    features = Features(("x",), (), (), missing=("-1",))
+    assert np.isnan(
+        features.arrays([{"x": value} for value in (-1, -1.0, "-1", "-1.0", np.int64(-1))])["numeric"]
+    ).all()
+    assert features.arrays([{"x": -2}])["numeric"].tolist() == [[-2.0]]
+
+
 def test_features_survive_their_spec():
     assert Features.from_spec(FEATURES.spec()) == FEATURES
     assert not Features()
@@ -74,3 +120,9 @@ def test_a_pair_keeps_its_second_text_apart_and_a_missing_one_leaves_the_first()
     assert split_pair(join_texts(["a lamp", "blue", " "], pair=True)) == "a lamp | blue"
     assert split_pair(join_texts(["a lamp", "blue", None], pair=True)) == "a lamp | blue"
     assert split_pair(join_texts(["a lamp", "red"])) == "a lamp | red"
+
+
+def test_a_pair_without_its_first_text_is_its_second():
+    assert join_texts([None, " red "], pair=True) == "red"
+    assert split_pair(join_texts([" ", "red"], pair=True)) == "red"
+    assert join_texts([None, None], pair=True) == ""

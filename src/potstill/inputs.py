@@ -5,8 +5,10 @@ This file travels with each registered version, so it needs nothing but NumPy.
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ import numpy.typing as npt
 SEPARATOR = " | "
 # Between the two texts of a pair, until the tokenizer takes them apart; shops write no such sign (U+241E).
 PAIR = " ␞ "
+# A whole number that was written as a float.
+WHOLE = re.compile(r"^(-?\d+)\.0+$")
+# The largest float32, which is what a graph takes.
+LARGEST = float(np.finfo(np.float32).max)
 # Where a category's index points when the row has none, and when training had not this one, or too rarely.
 MISSING, UNSEEN = 0, 1
 # Categories beyond the commonest, and those seen once, share the place of the unseen.
@@ -33,6 +39,11 @@ class Category:
 
     def __len__(self) -> int:
         return len(self.values) + 2
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Value → index."""
+        return {value: i + 2 for i, value in enumerate(self.values)}
 
 
 @dataclass(frozen=True)
@@ -88,25 +99,24 @@ class Features:
         """
         numeric = np.full((len(rows), self.numbers), np.nan, dtype=np.float32)
         categorical = np.zeros((len(rows), len(self.categorical)), dtype=np.int64)
-        indices = [{value: i + 2 for i, value in enumerate(category.values)} for category in self.categorical]
         for i, row in enumerate(map(self._without_missing, rows)):
             numbers = [number(row.get(name), name) for name in self.numeric]
             numeric[i] = numbers + [part for name in self.dates for part in date_numbers(row.get(name), name)]
             for j, category in enumerate(self.categorical):
                 value = name_of(row.get(category.name))
-                categorical[i, j] = indices[j].get(value, UNSEEN) if value else MISSING
+                categorical[i, j] = category.index.get(value, UNSEEN) if value else MISSING
         return {"numeric": numeric, "categorical": categorical}
 
     def _without_missing(self, row: Mapping[Any, Any]) -> Mapping[Any, Any]:
         """The row without the texts that stand for a missing value."""
         if not self.missing:
             return row
-        return {name: value for name, value in row.items() if not is_missing(value, self.missing)}
+        return {name: row.get(name) for name in self.names if not is_missing(row.get(name), self.missing)}
 
 
-def is_missing(value: Any, texts: Sequence[str]) -> bool:
-    """Whether a value is one of the texts that stand for a missing one; white space at its ends doesn't count."""
-    return isinstance(value, str) and value.strip() in texts
+def is_missing(value: Any, texts: Collection[str]) -> bool:
+    """Whether a value is one of the texts that stand for a missing one, as `name_of` writes both."""
+    return bool(texts) and name_of(value) in {name_of(text) for text in texts}
 
 
 def learn_category(name: str, counts: Mapping[str, int]) -> Category:
@@ -119,11 +129,13 @@ def learn_category(name: str, counts: Mapping[str, int]) -> Category:
 def join_texts(texts: Sequence[str | None], pair: bool = False) -> str:
     """The text columns of a row as one text, their ends stripped; missing and blank ones are left out.
 
-    Of a pair the last column is the second text, which a model sees as such: `split_pair` takes it off again.
+    Of a pair the last column is the second text, which a model sees as such: `split_pair` takes it off again. Where one
+    of the two is missing, the other is a text like any.
     """
     known = [text.strip() for text in texts if text and text.strip()]
-    second = texts[-1].strip() if pair and texts[-1] else ""
-    return SEPARATOR.join(known[:-1]) + PAIR + second if second else SEPARATOR.join(known)
+    if not pair or len(known) < 2 or not (texts[-1] or "").strip():
+        return SEPARATOR.join(known)
+    return SEPARATOR.join(known[:-1]) + PAIR + known[-1]
 
 
 def split_pair(text: str) -> str | tuple[str, str]:
@@ -133,17 +145,25 @@ def split_pair(text: str) -> str | tuple[str, str]:
 
 
 def name_of(value: Any) -> str:
-    """A category as text: whole numbers without a point, booleans as `true` and `false`; empty when missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """A category as text: whole numbers without a point, booleans as `true` and `false`; empty when missing.
+
+    Text is read alike, for a CSV has `1.0` and `True` where a table has 1 and true.
+    """
+    if _absent(value):
         return ""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    if isinstance(value, float | np.floating):
+        return str(int(value)) if float(value).is_integer() else str(float(value))
+    text = str(value).strip()
+    if text.lower() in {"true", "false"}:
+        return text.lower()
+    return WHOLE.sub(r"\1", text)
 
 
 def number(value: Any, column: str) -> float:
-    """A value as a number, NaN when missing. Raises ValueError where it is none, or infinite."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    """A value as a number, NaN when missing. Raises ValueError where it is none, infinite, or beyond float32."""
+    if _absent(value) or (isinstance(value, str) and not value.strip()):
         return math.nan
     try:
         found = float(value)
@@ -151,7 +171,16 @@ def number(value: Any, column: str) -> float:
         raise ValueError(f"{column}: {value!r} is not a number") from None
     if math.isinf(found):
         raise ValueError(f"{column}: {value!r} is not finite")
+    if abs(found) > LARGEST:
+        raise ValueError(f"{column}: {value!r} is too large a number")
     return found
+
+
+def _absent(value: Any) -> bool:
+    """Whether a value is none: None, NaN, or what pandas has for it, of which `!=` can't be asked."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    return isinstance(value, float | np.floating) and math.isnan(value)
 
 
 def date_numbers(value: Any, column: str) -> list[float]:
@@ -169,7 +198,7 @@ def date_numbers(value: Any, column: str) -> list[float]:
 
 def read_date(value: Any, column: str) -> datetime.datetime | None:
     """A date, or an ISO 8601 text as one; None when missing. Raises ValueError where it is neither."""
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+    if _absent(value) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, datetime.datetime):
         return value

@@ -401,6 +401,8 @@ class Recipe(Section):
     def _refuses_what_is_out_of_scope(self) -> Self:
         if self.data.out_of_scope and not any(task.refuse for task in self.tasks.values()):
             raise ValueError("data.out_of_scope measures refusal: it needs a task with refuse")
+        if self.data.out_of_scope and self.data.features.names:
+            raise ValueError("data.out_of_scope holds texts alone: data.features can't be used beside it")
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from potstill.evaluate import figures
 from potstill.evaluate.calibration import reliability
 from potstill.evaluate.contract import Cost, Measured, Rival, Verdict, judge
 from potstill.evaluate.quality import Interval
-from potstill.metrics import MEANINGS, Meaning
+from potstill.metrics import MEANINGS, Meaning, Truth
 from potstill.outcomes import Classification
 from potstill.recipe import Budget
 
@@ -123,7 +123,7 @@ def drawn(found: Any) -> dict[str, str]:
     labels = random.integers(3, size=800)
     probabilities = random.dirichlet([0.3, 0.3, 0.3], size=800)
     labels[:500] = probabilities[:500].argmax(axis=1)
-    bins = reliability(probabilities, labels)
+    bins = reliability(probabilities, Truth(labels))
     return {
         "quality_latency": figures.quality_latency(found["models"], "macro_f1", "macro-F1"),
         "training_curves": figures.training_curves(found["curves"], "macro_f1", "macro-F1"),

@@ -210,7 +210,8 @@ def test_features_that_cannot_be_read_set_their_row_aside(tmp_path: Path):
     ingest(data, PRICE, tmp_path / "dataset")
 
     reasons = [reason for _, reason, _ in rejected(tmp_path / "dataset")]
-    assert reasons == ["feature not a number", "feature not a number", "feature not a date"]
+    assert reasons == ["feature not a number: rating", "feature not a number: rating", "feature not a date: week"]
+    assert read_schema(tmp_path / "dataset").rejected == {"feature not a number": 2, "feature not a date": 1}
 
 
 def test_a_recipe_may_declare_what_stands_for_a_missing_feature(tmp_path: Path):
@@ -264,3 +265,84 @@ def test_a_recipe_says_how_many_rows_may_be_flawed(tmp_path: Path):
     with pytest.raises(UserError, match=r"1 of 40 rows can't be used: 1 label not above zero; the first is row 4"):
         ingest(Data(source=source, text="title", most_flawed=0), PRICE, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_categories_of_a_csv_are_those_that_a_service_sends(tmp_path: Path):
+    # As pandas writes whole numbers of which one is missing, and booleans.
+    lines = [
+        "title,price,size,gift",
+        *(f"coat {i},{5 + i},{'' if i == 3 else f'{i % 3}.0'},{i % 2 == 0}" for i in range(60)),
+    ]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines) + "\n")
+    data = Data(source=str(path), text="title", features={"categorical": ["size", "gift"], "missing": ["-1"]})
+
+    ingest(data, PRICE, tmp_path / "dataset")
+
+    features = read_schema(tmp_path / "dataset").features
+    assert [category.values for category in features.categorical] == [("0", "1", "2"), ("false", "true")]
+    sent = [{"size": 1, "gift": True}, {"size": "1.0", "gift": "True"}, {"size": 1.0, "gift": np.bool_(True)}]
+    assert len({tuple(row) for row in features.arrays(sent)["categorical"].tolist()}) == 1
+
+
+@pytest.mark.parametrize(("clicked", "message"), [(0, "has no yes in 'clicked'"), (1, "has no no in 'clicked'")])
+def test_a_rate_that_is_all_yes_or_all_no_is_refused_before_any_work(tmp_path: Path, clicked: int, message: str):
+    test = write(
+        tmp_path / "test.parquet", {"text": [f"ad {i}" for i in range(10)], "clicked": [i % 2 for i in range(10)]}
+    )
+    columns = {"text": [f"text {i}" for i in range(60)], "clicked": [clicked] * 59 + [1 - clicked]}
+    data = Data(train=write(tmp_path / "train.parquet", columns), test=test)
+
+    with pytest.raises(UserError, match=message):
+        ingest(data, {"click": Task(kind="rate", label="clicked")}, tmp_path / "dataset")
+
+
+def test_numbers_beyond_what_a_graph_takes_are_set_aside(tmp_path: Path):
+    columns = priced(40) | {"size": ["1.5"] * 37 + ["1e39", "-nan", "+NaN"]}
+    columns["price"][0] = 1e300
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features={"numeric": ["size"]})
+
+    ingest(data, PRICE, tmp_path / "dataset")
+
+    assert read_schema(tmp_path / "dataset").rejected == {"label not finite": 1, "feature not a number": 1}
+    tables = [
+        pq.read_table(tmp_path / "dataset" / split)["feature_size"].to_pylist()
+        for split in ("train", "validation", "test")
+    ]
+    kept = [value for table in tables for value in table]
+    assert kept.count(None) == 2
+    assert all(value is None or value == 1.5 for value in kept)
+
+
+def test_an_infinite_name_is_told_as_such(tmp_path: Path):
+    columns = priced(40) | {"shop": [1.0] * 39 + [float("inf")]}
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", features={"categorical": ["shop"]})
+
+    with pytest.raises(UserError, match="column 'shop' holds infinite numbers"):
+        ingest(data, PRICE, tmp_path / "dataset")
+
+
+def test_weeks_made_of_sales_and_the_sales_left_out_lie_beside_the_splits(tmp_path: Path):
+    days = [f"2026-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(140)]
+    sales = {
+        "sku": ["A"] * 140,
+        "when": days,
+        "units": [1 + i % 5 if i != 7 else -4 for i in range(140)],
+        "price": [2.0] * 140,
+        "name": ["red lamp"] * 140,
+    }
+    weeks = {"item": "sku", "time": "when", "quantity": "units", "price": "price", "description": "name", "lags": 2}
+    data = Data(
+        source=write(tmp_path / "sales.parquet", sales),
+        item_weeks=weeks,
+        text="description",
+        features={"numeric": ["lag_1", "lag_2"]},
+        split={"time": "week", "test": 0.2, "validation": 0.1},
+    )
+
+    ingest(data, {"units": Task(kind="value", label="quantity", scale="count", bins=16)}, tmp_path / "dataset")
+
+    left_out = pq.read_table(tmp_path / "dataset" / "left_out.parquet").to_pylist()
+    assert [(row["row"], row["reason"]) for row in left_out] == [(8, "returned")]
+    made = pq.read_table(tmp_path / "dataset" / "item_weeks.parquet")
+    assert made.num_rows == sum(read_schema(tmp_path / "dataset").rows.values())

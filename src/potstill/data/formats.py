@@ -212,6 +212,8 @@ def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
         array = pc.if_else(pc.is_nan(array), None, array)
         if kind in FRACTIONAL:
             return array.cast(pa.float64()).cast(pa.string())
+        if not pc.all(pc.is_finite(array), min_count=0).as_py():
+            raise UserError(f"{where} holds infinite numbers; expected names or whole numbers")
         # pandas turns whole numbers into floats as soon as one is missing.
         if not pc.all(pc.equal(pc.floor(array), array), min_count=0).as_py():
             raise UserError(f"{where} holds fractions; expected names or whole numbers")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -13,33 +14,49 @@ SALES = ("item", "description", "time", "quantity", "price")
 COLUMNS = ("item", "description", "week", "unit_price", "week_of_year", "quantity")
 
 
-def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> pd.DataFrame:
+def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row an item and week, from the item's first sale to the last week of all, sales of nothing included.
 
-    Returned goods (a quantity below zero), what was given away or booked for no price, and rows without an item, a time
-    or a quantity, are left out. The first `lags` weeks of an item have no row, for they lack a past; the last week of
-    all neither, unless it is whole (seven days). Nor has a week before which the item was at rest (`active`).
+    Sales that don't count are left out, each with its reason: see `_reasons`. The first `lags` weeks of an item have no
+    row, for they lack a past; nor has the last week of all, unless it is whole (seven days), nor a week before which
+    the item was at rest (`active`).
 
     Args:
         files: of the sales, Parquet or CSV.
         settings: which columns say what.
 
     Returns:
-        Columns `item`, `description` (the longest that the item had before), `week` (its Monday), `unit_price` (the
-        last one known before it), `week_of_year` (1 to 53), `lag_1` … (units sold so many weeks before) and `quantity`.
+        The weeks, with the columns `item`, `description` (the longest that the item had before), `week` (its Monday),
+        `unit_price` (the last one known before it), `week_of_year` (1 to 53), `lag_1` … (units sold so many weeks
+        before) and `quantity`; and the sales that were left out: `file`, `row` from 1, and `reason`.
 
     Raises:
-        UserError: a column is missing, or a time or a quantity can't be read.
+        UserError: a column is missing, or a time, a quantity or a price can't be read.
     """
     sales = pd.concat([_table(path, settings) for path in files], ignore_index=True)
-    sales = sales.dropna(subset=["item", "time", "quantity"])
-    sales = sales[(sales["quantity"] > 0) & ~(sales["price"] <= 0)]
+    reasons = _reasons(sales)
+    left_out = sales[["file", "row"]].assign(reason=reasons).dropna().reset_index(drop=True)
+    sales = sales[reasons.isna()].copy()
     if sales.empty:
         raise UserError(f"{files[0]}: holds no sale: no row with an item, a time and a quantity above zero")
     sales["week"] = sales["time"].dt.to_period("W-SUN").dt.start_time
     table = _with_past(_by_week(sales), settings.lags)
     sold = (table[[f"lag_{lag}" for lag in range(1, settings.lags + 1)]] > 0).sum(axis=1)
-    return table[sold >= settings.active].reset_index(drop=True)
+    return table[sold >= settings.active].reset_index(drop=True), left_out
+
+
+def _reasons(sales: pd.DataFrame) -> pd.Series:
+    """Why each sale does not count; none where it does. A sale whose price is merely unknown counts."""
+    flaws = {
+        "no item": sales["item"].isna(),
+        "no time": sales["time"].isna(),
+        "no quantity": sales["quantity"].isna(),
+        "returned": sales["quantity"] < 0,
+        "nothing sold": sales["quantity"] == 0,
+        "price not above zero": sales["price"] <= 0,
+    }
+    found = np.select([flaw.to_numpy(dtype=bool) for flaw in flaws.values()], list(flaws), default="")
+    return pd.Series(found, index=sales.index).replace("", None)
 
 
 def check_sales(path: Path, settings: ItemWeeks) -> None:
@@ -51,14 +68,22 @@ def _table(path: Path, settings: ItemWeeks) -> pd.DataFrame:
     table = _read(path)
     wanted = _require(path, settings, list(table.columns))
     table = table[list(wanted)].rename(columns=wanted)
-    moments = pd.to_datetime(table["time"], errors="coerce", format="ISO8601")
-    units = pd.to_numeric(table["quantity"], errors="coerce")
+    # Zones may be mixed, for summer and winter: what counts is the moment.
+    moments = pd.to_datetime(table["time"], errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
     return table.assign(
         item=table["item"].astype("string"),
         time=_readable(moments, table["time"], path, settings.time),
-        quantity=_readable(units, table["quantity"], path, settings.quantity),
-        price=pd.to_numeric(table["price"], errors="coerce"),
+        quantity=_readable(_numbers(table["quantity"]), table["quantity"], path, settings.quantity),
+        price=_readable(_numbers(table["price"]), table["price"], path, settings.price),
+        file=str(path),
+        row=np.arange(1, len(table) + 1),
     )
+
+
+def _numbers(given: pd.Series) -> pd.Series:
+    """A column as finite numbers, NaN where it holds none."""
+    found = pd.to_numeric(given, errors="coerce")
+    return found.where(np.isfinite(found))
 
 
 def _require(path: Path, settings: ItemWeeks, found: list[str]) -> dict[str, str]:
@@ -87,7 +112,7 @@ def _readable(read: pd.Series, given: pd.Series, path: Path, column: str) -> pd.
     odd = given[read.isna() & given.notna()]
     if len(odd):
         where = f"{path}: row {odd.index[0] + 1}: {column}"
-        raise UserError(f"{where}: {odd.iloc[0]!r} can't be read ({len(odd):,} such rows); mend or drop them")
+        raise UserError(f"{where}: {str(odd.iloc[0])!r} can't be read (such rows: {len(odd):,}); mend or drop them")
     return read
 
 

@@ -2,6 +2,7 @@
 
 import bisect
 import difflib
+import functools
 import glob
 import itertools
 import math
@@ -15,7 +16,7 @@ import pyarrow as pa
 from potstill.data.formats import FEATURE, LABEL, SUFFIXES, TEXT, Columns, Kind, names_in, read_tables
 from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
-from potstill.inputs import is_missing, join_texts
+from potstill.inputs import is_missing, join_texts, name_of
 from potstill.metrics import meanings_of
 from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Value, fits, join_label
 from potstill.recipe import SEVERAL, Data, Task
@@ -164,12 +165,12 @@ def stream_batches(location: str, columns: Columns) -> Iterator[Batch]:
     for path in find_files(location):
         row = 1
         for table in read_tables(path, columns):
-            yield Batch(str(path), row, _joined(table, columns))
+            yield Batch(str(path), row, _joined(_as_served(table, columns), columns))
             row += table.num_rows
 
 
-def stream_texts(location: str, text: Sequence[str]) -> Iterator[str]:
-    """The joined text of each row behind a location, empty ones left out.
+def stream_texts(location: str, text: Sequence[str], pair: bool) -> Iterator[str]:
+    """The joined text of each row behind a location, the last column set apart if it is of a pair; empty ones left out.
 
     Raises:
         UserError: see `stream_batches`.
@@ -178,8 +179,28 @@ def stream_texts(location: str, text: Sequence[str]) -> Iterator[str]:
     for path in find_files(location):
         for table in read_tables(path, columns):
             for row in zip(*(table[name].to_pylist() for name in columns.sources()), strict=True):
-                if joined := join_texts(row):
+                if joined := join_texts(row, pair):
                     yield joined
+
+
+def _as_served(table: pa.Table, columns: Columns) -> pa.Table:
+    """The table with its names, and what stands for a missing feature, read as a service reads them."""
+    kinds = columns.kinds()
+    for place, ours in enumerate(table.column_names):
+        read: Callable[[str], str | None] | None = name_of if kinds[ours] == "name" else None
+        if ours.startswith(FEATURE) and columns.missing:
+            read = functools.partial(_present, kind=kinds[ours], missing=columns.missing)
+        if read is not None:
+            found = [None if value is None else read(value) for value in table[ours].to_pylist()]
+            table = table.set_column(place, ours, pa.array(found, pa.string()))
+    return table
+
+
+def _present(value: str, kind: Kind, missing: Sequence[str]) -> str | None:
+    """A feature, none where it stands for a missing one."""
+    if is_missing(value, missing):
+        return None
+    return name_of(value) if kind == "name" else value
 
 
 def _joined(table: pa.Table, columns: Columns) -> pa.Table:
@@ -197,10 +218,6 @@ def _joined(table: pa.Table, columns: Columns) -> pa.Table:
             found = [label and _band(label, bands, scale) for label in table[f"{LABEL}{i}"].to_pylist()]
             place = table.column_names.index(f"{LABEL}{i}")
             table = table.set_column(place, f"{LABEL}{i}", pa.array(found, pa.string()))
-    for name in columns.features if columns.missing else ():
-        place = table.column_names.index(FEATURE + name)
-        found = [None if is_missing(value, columns.missing) else value for value in table[place].to_pylist()]
-        table = table.set_column(place, FEATURE + name, pa.array(found, pa.string()))
     texts, text = joined(TEXT, lambda row: join_texts(row, columns.pair))
     labels, label = joined(LABEL, lambda row: join_label([(value or "").strip() for value in row]))
     rest = table.drop_columns([*texts, *labels])
@@ -231,7 +248,7 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
     """
     columns = columns_of(data, tasks)
     if data.out_of_scope:
-        next(stream_texts(data.out_of_scope, data.text), None)
+        next(stream_texts(data.out_of_scope, data.text, data.pair), None)
     for location in sources_of(data).values():
         files = find_files(location)
         if data.item_weeks:

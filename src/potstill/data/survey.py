@@ -18,7 +18,7 @@ from potstill.data.formats import FEATURE, Columns
 from potstill.data.read import band_names, stream_batches
 from potstill.data.split import TRAIN
 from potstill.errors import UserError
-from potstill.inputs import number, read_date
+from potstill.inputs import LARGEST, number, read_date
 from potstill.outcomes import Classification, Rate, Retrieval, fits, split_label
 from potstill.recipe import Task
 
@@ -33,7 +33,7 @@ class Reason(IntEnum):
     EMPTY_LABEL = 2
     EMPTY_GROUP = 3
     LABEL_NOT_A_NUMBER = 4
-    LABEL_NOT_FINITE = 5
+    LABEL_NOT_FINITE = 5  # or beyond float32
     LABEL_NOT_ABOVE_ZERO = 6  # on a log scale
     LABEL_BELOW_ZERO = 7  # of a count or a rate
     LABEL_ABOVE_ITS_TRIES = 8  # of a rate: more than one, or more than its tries
@@ -106,29 +106,31 @@ class Labels:
     Attributes:
         column: their name in the source.
         closed: whether they are classes, not numbers or texts of which any may be new.
+        share: whether they are shares of yes.
         label: `[rows]`, index into `names`, NO_LABEL where the row has none.
         names: labels in alphabetical order.
     """
 
     column: str
     closed: bool
+    share: bool
     label: npt.NDArray[np.int64]
     names: tuple[str, ...]
 
 
 def labels_of(rows: Survey, columns: Columns) -> list[Labels]:
     """Each task's labels by themselves."""
-    closed = columns.classes
+    closed, shares = columns.classes, [kind == "share" for kind in columns.holds]
     if not columns.several:
-        return [Labels(columns.label[0], closed[0], rows.label, rows.names)]
+        return [Labels(columns.label[0], closed[0], shares[0], rows.label, rows.names)]
     joined = [split_label(name) for name in rows.names] or [[None] * len(columns.label)]
     found = []
-    for column, shut, own in zip(columns.label, closed, zip(*joined, strict=True), strict=True):
+    for column, shut, share, own in zip(columns.label, closed, shares, zip(*joined, strict=True), strict=True):
         names = tuple(sorted({label for label in own if label}))
         index = {name: place for place, name in enumerate(names)}
         place = np.array([*(index.get(label, NO_LABEL) if label else NO_LABEL for label in own), NO_LABEL])
         # NO_LABEL, as an index, points to the last.
-        found.append(Labels(column, shut, place[rows.label], names))
+        found.append(Labels(column, shut, share, place[rows.label], names))
     return found
 
 
@@ -237,12 +239,26 @@ def _flaw(row: _Row, columns: Columns, tasks: Sequence[Task]) -> Reason:
 
 def _above_zero(weight: str) -> bool:
     try:
-        return 0 < float(weight) < math.inf
+        return 0 < float(weight) <= LARGEST
     except ValueError:
         return False
 
 
+def in_words(reason: Reason, features: tuple[str, ...], columns: Columns) -> str:
+    """A row's reason, with the column where a feature can't be read."""
+    odd = _unreadable(features, columns) if reason in {Reason.FEATURE_NOT_A_NUMBER, Reason.FEATURE_NOT_A_DATE} else None
+    return f"{reason.words}: {odd}" if odd else reason.words
+
+
 def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
+    odd = _unreadable(features, columns)
+    if odd is None:
+        return Reason.KEPT
+    return Reason.FEATURE_NOT_A_NUMBER if columns.features[odd] == "number" else Reason.FEATURE_NOT_A_DATE
+
+
+def _unreadable(features: tuple[str, ...], columns: Columns) -> str | None:
+    """Name of the first feature that can't be read."""
     for value, (name, kind) in zip(features, columns.features.items(), strict=True):
         try:
             if kind == "number":
@@ -250,16 +266,25 @@ def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
             elif kind == "date":
                 read_date(value, name)
         except ValueError:
-            return Reason.FEATURE_NOT_A_NUMBER if kind == "number" else Reason.FEATURE_NOT_A_DATE
-    return Reason.KEPT
+            return name
+    return None
 
 
 def label_value(label: str, weight: str, task: Task) -> float:
     """A label as its family's number; of a rate the share of yes. Raises ValueError where it is none."""
     if task.kind != Rate.kind:
         return float(label)
-    value = float({"true": "1", "false": "0"}.get(label.lower(), label))
-    return value / float(weight) if task.of else value
+    return _yes(label) / float(weight) if task.of else _yes(label)
+
+
+def share_of(name: str) -> float:
+    """The share of yes that a label of a rate means: `1`, `true` or, of tries, `3 of 20`."""
+    yes, _, tries = name.partition(" of ")
+    return _yes(yes) / float(tries or 1)
+
+
+def _yes(label: str) -> float:
+    return float({"true": "1", "false": "0"}.get(label.lower(), label))
 
 
 def _odd_label(label: str, weight: str, task: Task) -> Reason:
@@ -269,7 +294,7 @@ def _odd_label(label: str, weight: str, task: Task) -> Reason:
         value = label_value(label, weight, task)
     except ValueError:
         return Reason.LABEL_NOT_A_NUMBER
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:
         return Reason.LABEL_NOT_FINITE
     if task.kind == Rate.kind:
         return Reason.LABEL_ABOVE_ITS_TRIES if value > 1 else Reason.LABEL_BELOW_ZERO if value < 0 else Reason.KEPT

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from potstill.data.formats import Columns
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
-from potstill.data.survey import FLAWS, NO_LABEL, Labels, Reason, Survey, labels_of
+from potstill.data.survey import FLAWS, NO_LABEL, Labels, Reason, Survey, labels_of, share_of
 from potstill.errors import UserError
 
 NAMES_SHOWN = 5
@@ -210,6 +210,16 @@ def refuse_division(rows: Survey, split: Splits, columns: Columns, location: str
         for which in (TRAIN, VALIDATION, TEST):
             if np.all(label[split == which] == NO_LABEL):
                 raise UserError(f"{location}: {SPLITS[which]} has no row with a {labels.column!r}; add rows")
+            if labels.share:
+                _refuse_one_sided(labels, label[split == which], f"{location}: {SPLITS[which]}")
+
+
+def _refuse_one_sided(labels: Labels, here: npt.NDArray[np.int64], where: str) -> None:
+    """Refuse a split of a rate that is all yes or all no: nothing can be learnt of it, and no order measured."""
+    shares = [share_of(labels.names[i]) for i in np.unique(here[here != NO_LABEL])]
+    if max(shares) == 0 or min(shares) == 1:
+        what = "yes" if max(shares) == 0 else "no"
+        raise UserError(f"{where} has no {what} in {labels.column!r}; add rows, or choose another data.split")
 
 
 def refuse_backwards(rows: Survey, split: Splits, columns: Columns, location: str) -> None:

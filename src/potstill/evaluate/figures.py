@@ -132,7 +132,7 @@ def reliability_diagram(bins: Mapping[str, Sequence[Bin]], *, said: str, came: s
         figure, axes = _new(4.6, 4.2)
         axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":")
         for model, found in bins.items():
-            sizes = [10 + 150 * b.rows / sum(x.rows for x in found) for b in found]
+            sizes = [10 + 150 * b.weight / sum(x.weight for x in found) for b in found]
             places = [b.confidence for b in found], [b.accuracy for b in found]
             axes.plot(*places, color=COLOURS[model], linewidth=1, label=name_of(model))
             axes.scatter(*places, s=sizes, color=COLOURS[model], alpha=0.7)

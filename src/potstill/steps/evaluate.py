@@ -155,7 +155,9 @@ def _plain_errors(train: Rows, schema: Schema) -> dict[str, float]:
         return {}
     columns = {"mase": schema.reference, "mase_seasonal": (schema.season,) if schema.season else ()}
     return {
-        name: float(np.mean(np.abs(train.value - mean_of(names, train)))) for name, names in columns.items() if names
+        name: float(np.average(np.abs(train.value - mean_of(names, train)), weights=train.weight))
+        for name, names in columns.items()
+        if names
     }
 
 
@@ -336,7 +338,7 @@ def _draw_task(
     outcome: Single, truth: Truth, shown: dict[str, Probabilities], confusion: dict[str, Any] | None
 ) -> dict[str, str]:
     if confusion is not None:
-        bins = {model: calibration.reliability(found, truth.values.astype(int)) for model, found in shown.items()}
+        bins = {model: calibration.reliability(found, truth) for model, found in shown.items()}
         return {
             "confusion": figures.confusion(np.array(confusion["counts"]), confusion["names"]),
             "reliability": figures.reliability_diagram(bins, said="confidence", came="accuracy"),
@@ -345,10 +347,10 @@ def _draw_task(
         bins = {model: calibration.rate_bins(found[:, 1], truth) for model, found in shown.items()}
         return {"reliability": figures.reliability_diagram(bins, said="rate said", came="rate that came true")}
     if isinstance(outcome, Retrieval):
-        bins = {model: calibration.reliability(found, truth.values.astype(int)) for model, found in shown.items()}
+        bins = {model: calibration.reliability(found, truth) for model, found in shown.items()}
         return {"reliability": figures.reliability_diagram(bins, said="confidence", came="found")}
     assert isinstance(outcome, Value)  # noqa: S101 - classes have a confusion
-    shares = {model: calibration.quantile_shares(outcome, found, truth.values) for model, found in shown.items()}
+    shares = {model: calibration.quantile_shares(outcome, found, truth) for model, found in shown.items()}
     median = outcome.quantile(shown["student_int8"], 0.5)
     return {
         "forecasts": figures.forecasts(truth.values, median, scale=SCALES[outcome.scale]),

@@ -1,7 +1,7 @@
 """Ingest: labelled rows in, a clean, divided dataset with a digest out."""
 
 import difflib
-import tempfile
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -28,13 +28,26 @@ from potstill.data.formats import FEATURE, Columns
 from potstill.data.item_weeks import item_weeks
 from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches, stream_texts
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
-from potstill.data.survey import NO_LABEL, Labels, Reason, Survey, feature_values, label_value, labels_of, strip, survey
+from potstill.data.survey import (
+    NO_LABEL,
+    Labels,
+    Reason,
+    Survey,
+    feature_values,
+    in_words,
+    label_value,
+    labels_of,
+    share_of,
+    strip,
+    survey,
+)
 from potstill.data.validate import judge, refuse_backwards, refuse_division, refuse_flawed, refuse_unusable
 from potstill.errors import UserError
-from potstill.inputs import Features, learn_category
+from potstill.inputs import Features, learn_category, number
 from potstill.outcomes import Classification, Outcome, Rate, Retrieval, Single, Together, Value, join_label, split_label
 from potstill.recipe import Data, Task
 
+WEEKS_FILE, LEFT_OUT_FILE = "item_weeks.parquet", "left_out.parquet"
 REJECTED = 255  # in place of a split
 
 
@@ -55,8 +68,8 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     # A pipeline's backend may hand a mapping over in any order.
     tasks = dict(sorted(tasks.items()))
     columns = columns_of(data, tasks)
-    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch, store.writing(dataset) as draft:
-        data = _prepared(data, Path(scratch))
+    with store.writing(dataset) as draft:
+        data = _prepared(data, draft)
         locations = {_role(name): location for name, location in sources_of(data).items()}
         found = survey(locations, columns, list(tasks.values()), data.split.seed)
         rows = judge(found, given=data.source is None, columns=columns)
@@ -97,14 +110,21 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     }
 
 
-def _prepared(data: Data, scratch: Path) -> Data:
-    """The same, with a source that holds the rows to learn from, made first where the recipe says so."""
+def _prepared(data: Data, draft: Path) -> Data:
+    """The same, with a source that holds the rows to learn from, made first where the recipe says so.
+
+    What was made stays beside the splits, and so do the sales that were left out, each with its reason.
+    """
     if data.item_weeks is None or data.source is None:
         return data
-    table = item_weeks(find_files(data.source), data.item_weeks)
-    table.to_parquet(scratch / "item_weeks.parquet", index=False)
+    table, left_out = item_weeks(find_files(data.source), data.item_weeks)
+    table.to_parquet(draft / WEEKS_FILE, index=False)
+    left_out.to_parquet(draft / LEFT_OUT_FILE, index=False)
     print(f"{len(table):,} weeks of {table['item'].nunique():,} items made of single sales")
-    return data.model_copy(update={"source": str(scratch / "item_weeks.parquet"), "item_weeks": None})
+    if len(left_out):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out["reason"].value_counts().items())
+        print(f"left out {len(left_out):,} sales: {reasons} (see {LEFT_OUT_FILE})")
+    return data.model_copy(update={"source": str(draft / WEEKS_FILE), "item_weeks": None})
 
 
 def outcome_for(tasks: dict[str, Task], columns: Columns, rows: Survey, split: Splits) -> Outcome:
@@ -124,7 +144,7 @@ def _outcome(task: Task, columns: Columns, labels: Labels, split: Splits) -> Sin
         return Retrieval(task.tau, decides=task.decides)
     taught = labels.label[told & (split == TRAIN)]
     if task.kind == Rate.kind:
-        return Rate(_prior(task, labels.names, taught), task.bid, columns.group is not None, task.decides)
+        return Rate(_prior(labels.names, taught), task.bid, columns.group is not None, task.decides)
     numbers = np.array([labels.names[i] for i in taught], dtype=np.float64)
     knobs = (task.bins, task.scale, task.smoothing, task.service_level, task.head, task.decides)
     return Value.from_values(numbers, *knobs)
@@ -139,13 +159,12 @@ def _classes(task: Task, names: Sequence[str]) -> Classification:
     return Classification.from_labels(names, task.decides, task.replies, task.refuse)
 
 
-def _prior(task: Task, names: Sequence[str], taught: npt.NDArray[np.int64]) -> float:
+def _prior(names: Sequence[str], taught: npt.NDArray[np.int64]) -> float:
     """Share of yes among the tries of the training rows."""
     counts = np.bincount(taught, minlength=len(names))
-    pairs = [name.partition(" of ")[::2] for name in names]
-    tries = counts * np.array([float(of or 1) if n else 0.0 for (_, of), n in zip(pairs, counts, strict=True)])
-    yes = [n * float(of or 1) * label_value(label, of, task) for (label, of), n in zip(pairs, counts, strict=True) if n]
-    return float(np.sum(yes) / tries.sum())
+    seen = np.flatnonzero(counts).tolist()
+    tries = np.array([float(names[i].partition(" of ")[2] or 1) for i in seen]) * counts[seen]
+    return float(np.average([share_of(names[i]) for i in seen], weights=tries))
 
 
 def features_for(data: Data, columns: Columns, split: Splits) -> Features:
@@ -171,9 +190,8 @@ def out_of_scope(data: Data, columns: Columns, rows: Survey) -> list[str]:
     if data.out_of_scope is None:
         return []
     known = {key.tobytes() for key in rows.key[rows.kept]}
-    blank = [""] * (len(columns.features) + 1)
-    texts = dict.fromkeys(stream_texts(data.out_of_scope, columns.text))
-    return [text for text in texts if input_key(text, blank) not in known]
+    texts = dict.fromkeys(stream_texts(data.out_of_scope, columns.text, columns.pair))
+    return [text for text in texts if input_key(text, [""]) not in known]
 
 
 def _role(name: str) -> int:
@@ -245,7 +263,9 @@ def _write(
                 digest.add(name, table["row"].to_pylist())
                 shards[which].write(table)
             if not rows.kept[here].all():
-                rejected.write_table(_set_aside(batch, rows.reason[here]))
+                # What was made on the way lies beside the splits.
+                file = batch.file.removeprefix(f"{draft}/")
+                rejected.write_table(_set_aside(batch, file, rows.reason[here], columns))
     return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec(), "pair": columns.pair})
 
 
@@ -282,9 +302,8 @@ def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, tasks: Seq
         made["label"] = [_as_stored(label, tasks) for label in made["label"]]
     for field in fields:
         if field.type == pa.float64():
-            made[field.name] = [
-                float(value) if value and value.lower() != "nan" else None for value in made[field.name]
-            ]
+            found = (number(value, field.name) for value in made[field.name])
+            made[field.name] = [None if math.isnan(value) else value for value in found]
         elif field.nullable:
             made[field.name] = [value or None for value in made[field.name]]
     return pa.table(made, schema=pa.schema(fields))
@@ -300,15 +319,16 @@ def _number_or_name(label: str, task: Task) -> str:
     return label if not label or task.kind == Classification.kind else repr(label_value(label, "", task))
 
 
-def _set_aside(batch: Batch, reason: npt.NDArray[np.uint8]) -> pa.Table:
+def _set_aside(batch: Batch, file: str, reason: npt.NDArray[np.uint8], columns: Columns) -> pa.Table:
     """The rejected rows of a batch, as the source has them, with file, row and reason."""
     where = np.flatnonzero(reason)
     chosen = batch.table.take(pa.array(where))
+    codes = zip(reason[where], feature_values(chosen, columns), strict=True)
     return pa.table(
         {
-            "file": [batch.file] * len(where),
+            "file": [file] * len(where),
             "row": where + batch.first_row,
-            "reason": [Reason(code).words for code in reason[where]],
+            "reason": [in_words(Reason(code), features, columns) for code, features in codes],
             "text": chosen["text"],
             "label": chosen["label"],
         },

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from potstill.metrics import Metric, Truth
+from potstill.progress import Progress
 
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -58,10 +59,13 @@ def resample(
     drawn: dict[str, dict[str, list[Scores]]] = {
         model: {name: [] for name in found} for model, found in metrics.items()
     }
+    progress, done = Progress(resamples, "resample"), 0
     for draws in _draws(truth, resamples, seed):
         for model, found in metrics.items():
             for name, metric in found.items():
                 drawn[model][name].append(metric(draws))
+        done += len(draws)
+        progress.at(done)
     everything = np.ones((1, len(truth)))
     return {
         model: {

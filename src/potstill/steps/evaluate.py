@@ -35,6 +35,7 @@ from potstill.outcomes import (
     parts_of,
     refusing,
 )
+from potstill.progress import Progress
 from potstill.recipe import Budget, Evaluate
 from potstill.store import writing
 
@@ -128,7 +129,9 @@ def _refusals(
         return {}
     column, texts = schema.text[0], read_texts(inputs.dataset)
     found: dict[str, dict[str, float]] = {}
-    for model, candidate in candidates.items():
+    progress = Progress(len(candidates), "model")
+    for done, (model, candidate) in enumerate(candidates.items()):
+        progress.at(done, "refusals")
         known = candidate.ask(splits["validation"].records(column))
         outside = candidate.ask([{column: text} for text in texts]) if texts else None
         outcome = refusing(schema.outcome, known, splits["validation"].value)

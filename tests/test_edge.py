@@ -93,3 +93,10 @@ def test_an_answer_brings_its_reply(tmp_path: Path):
     (folder / "card.json").write_text(json.dumps(card))
     sad, glad = EdgeModel(folder).answer([{"review": "bad kettle", "customer": "Ada"}, "good kettle"])
     assert (sad["reply"], glad["reply"]) == ("We are sorry, Ada.", None)
+
+
+def test_what_is_no_text_is_refused_and_what_is_missing_is_not(edge: EdgeModel):
+    with pytest.raises(ValueError, match="review: 3 is not text"):
+        edge.answer([{"review": 3}])
+    with pytest.raises(ValueError, match="no text in 'review'"):
+        edge.answer([{"review": math.nan}])

@@ -1,9 +1,11 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
 
 from potstill.errors import UserError
-from potstill.store import folder_digest, resolve, write_text, writing
+from potstill.store import folder_digest, resolve, to_json, write_text, writing
 
 
 def test_a_folder_appears_whole(tmp_path: Path):
@@ -70,3 +72,9 @@ def test_a_package_that_is_not_there_is_named():
         resolve("package:no_such_package/model")
     with pytest.raises(UserError, match="holds no 'nothing'"):
         resolve("package:potstill/nothing")
+
+
+def test_what_is_not_a_number_is_null_in_json():
+    text = to_json({"a": [1.5, math.nan], "b": {"c": (math.inf, "nan")}, "é": None})
+    assert json.loads(text) == {"a": [1.5, None], "b": {"c": [None, "nan"]}, "é": None}
+    assert "é" in text

@@ -133,8 +133,8 @@ def predict(model: str, root: Path) -> None:
     """Answer lines or JSONL from stdin with JSONL on stdout.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. A line that starts with {
-    is JSON and must hold the model's text columns; its other fields are kept. Any other line is a text, of the first
-    of them.
+    is JSON and must hold one of the model's text columns; its other fields are kept. Any other line is a text, of the
+    first of them.
 
     \b
     Example:

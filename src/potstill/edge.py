@@ -16,14 +16,14 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 if __package__:
-    from potstill.inputs import Features, join_texts, split_pair
+    from potstill.inputs import Features, is_absent, join_texts, split_pair
     from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
 else:
     try:  # The two modules that travel with a registered version go first.
-        from inputs import Features, join_texts, split_pair  # type: ignore[import-not-found, no-redef]
+        from inputs import Features, is_absent, join_texts, split_pair  # type: ignore[import-not-found, no-redef]
         from outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
-        from potstill.inputs import Features, join_texts, split_pair
+        from potstill.inputs import Features, is_absent, join_texts, split_pair
         from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
 
 # A text alone, or a row of a table: column → value.
@@ -132,10 +132,17 @@ class EdgeModel:
 
     def _text(self, row: Mapping[Any, Any]) -> str:
         """The text of a row; it may be blank, but one of its columns must be there."""
-        texts = [value if isinstance(value, str) else None for value in map(row.get, self.text_columns)]
+        texts = [self._text_in(row, column) for column in self.text_columns]
         if texts.count(None) == len(texts):
             raise ValueError(f"no text in {' or '.join(map(repr, self.text_columns))}")
         return join_texts(texts, self._pair)
+
+    @staticmethod
+    def _text_in(row: Mapping[Any, Any], column: str) -> str | None:
+        value = row.get(column)
+        if isinstance(value, str) or is_absent(value):
+            return value if isinstance(value, str) else None
+        raise ValueError(f"{column}: {value!r} is not text")
 
 
 if not __package__:  # MLflow has loaded this file by itself, from a registered version.

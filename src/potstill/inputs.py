@@ -149,7 +149,7 @@ def name_of(value: Any) -> str:
 
     Text is read alike, for a CSV has `1.0` and `True` where a table has 1 and true.
     """
-    if _absent(value):
+    if is_absent(value):
         return ""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
@@ -163,7 +163,7 @@ def name_of(value: Any) -> str:
 
 def number(value: Any, column: str) -> float:
     """A value as a number, NaN when missing. Raises ValueError where it is none, infinite, or beyond float32."""
-    if _absent(value) or (isinstance(value, str) and not value.strip()):
+    if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return math.nan
     try:
         found = float(value)
@@ -176,7 +176,7 @@ def number(value: Any, column: str) -> float:
     return found
 
 
-def _absent(value: Any) -> bool:
+def is_absent(value: Any) -> bool:
     """Whether a value is none: None, NaN, or what pandas has for it, of which `!=` can't be asked."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
@@ -198,7 +198,7 @@ def date_numbers(value: Any, column: str) -> list[float]:
 
 def read_date(value: Any, column: str) -> datetime.datetime | None:
     """A date, or an ISO 8601 text as one; None when missing. Raises ValueError where it is neither."""
-    if _absent(value) or (isinstance(value, str) and not value.strip()):
+    if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, datetime.datetime):
         return value

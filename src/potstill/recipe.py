@@ -84,7 +84,9 @@ class Features(Section):
     numeric: list[ColumnName] = Field([], description="Columns of numbers; a missing one is flagged.")
     dates: list[ColumnName] = Field([], description="Columns of ISO 8601 dates: place in the day, week and year.")
     categorical: list[ColumnName] = Field([], description="Columns of names; one that training lacks is told apart.")
-    missing: list[str] = Field([], description="Texts that stand for a missing value, such as 'No rating available'.")
+    missing: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        [], description="Texts that stand for a missing value, such as 'No rating available'."
+    )
 
     @model_validator(mode="after")
     def _names_columns_once(self) -> Self:
@@ -518,7 +520,10 @@ def _explain(error: ValidationError, places: dict[str, str], origin: str, kind: 
         (places[k] for k in (".".join(location[:n]) for n in range(len(location), 0, -1)) if k in places), origin
     )
     if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, _known_keys(kind), n=1, cutoff=0.5)
+        known = _known_keys(kind)
+        if location[0] == "tasks" and len(location) > 2:
+            known += _known_keys(Task, f"tasks.{location[1]}.")
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         return f"{where}: {key}: no such setting{hint}"
     if problem["type"] == "missing":

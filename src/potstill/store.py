@@ -2,12 +2,15 @@
 
 import hashlib
 import importlib.util
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from potstill.errors import UserError
 
@@ -43,6 +46,19 @@ def write_text(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def to_json(values: Any) -> str:
+    """Values as JSON, in which what is not a number is null: others than Python read no NaN."""
+    return json.dumps(_without_nan(values), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _without_nan(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {name: _without_nan(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def folder_digest(folder: Path) -> str:

@@ -178,8 +178,30 @@ def test_data_of_which_too_much_is_flawed_is_refused_with_its_first_row(tmp_path
     found = judge(survey(locations, COLUMNS, [TASK], seed=7), given=True, columns=COLUMNS)
     assert reasons(found)[4:] == ["kept", "empty text", "unknown label", "kept"]
 
-    refuse_flawed(found, 0.25, locations)
+    refuse_flawed(found, 0.25, locations, COLUMNS)
     # What stands twice is no flaw: two of eight rows are.
-    message = r"test.csv: 2 of 8 rows can't be used: 1 empty text, 1 unknown label; the first is row 2; mend"
+    message = (
+        r"test\.csv: row 2: empty text: 2 of 8 rows can't be used \(1 empty text, 1 unknown label\) and .* allows 20%"
+    )
     with pytest.raises(UserError, match=message):
-        refuse_flawed(found, 0.2, locations)
+        refuse_flawed(found, 0.2, locations, COLUMNS)
+
+
+def test_the_first_flaw_is_told_with_its_file_column_and_value_and_what_to_do(tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    csv(folder / "a.csv", ["one,a,2026-01-05", "two,b,2026-01-05"], "text,label,when")
+    csv(folder / "b.csv", ["three,a,2026-01-05", "four,b,31/12/2024"], "text,label,when")
+    columns = Columns(("text",), ("label",), features={"when": "date"})
+    found = survey({TRAIN: str(folder)}, columns, [TASK], seed=7)
+
+    message = r"b\.csv: row 2: feature not a date: when '31/12/2024': 1 of 4 rows .* write dates as in 2026-11-24"
+    with pytest.raises(UserError, match=message):
+        refuse_flawed(found, 0.0, {TRAIN: str(folder)}, columns)
+
+
+def test_groups_of_one_row_each_are_refused_with_what_a_group_is_for(tmp_path):
+    source = csv(tmp_path / "rows.csv", [f"text {i},{i % 2},9,g{i}" for i in range(6)], "text,clicks,shown,test")
+    found = judge(survey({TRAIN: source}, COUNTED, [RATE], seed=7), given=False, columns=COUNTED)
+    with pytest.raises(UserError, match=r"6 alone in its group\); data\.group must name rows that are compared"):
+        refuse_unusable(found, COUNTED, {TRAIN: source})

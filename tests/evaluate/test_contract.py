@@ -98,3 +98,16 @@ def test_for_an_error_less_is_better_against_rivals_and_champion():
     assert verdict.champion is not None
     assert verdict.champion.better
     assert "gain in MAE over the plain forecast" in verdict.clauses[0].words
+
+
+def test_a_small_difference_is_told_with_digits_that_show_it():
+    rate = replace(GOOD, metric=Meaning("log loss", False, "{:.4f}"), over_control=Interval(-2.3e-5, -4.1e-5, -0.5e-5))
+    words = {clause.name: clause.words for clause in held(rate, BUDGET, "none").clauses}
+    assert words["control"].startswith("control: -0.000023 log loss against the control")
+    assert "interval -0.000041 to -0.000005" in words["control"]
+
+
+def test_no_share_of_no_gain_is_kept():
+    verdict = held(replace(GOOD, retention=math.nan), BUDGET, "none")
+    assert verdict.reasons == ("retention: the teacher gains nothing over the plain forecast",)
+    assert Verdict.from_json(verdict.to_json()).clauses[0].found is None

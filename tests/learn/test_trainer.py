@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from potstill.learn import trainer
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.student import hard_loss
 from potstill.learn.trainer import Epoch, Examples, Units, in_bfloat16, repeats, train
 from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth
 from potstill.outcomes import Classification, Together
+from potstill.progress import Progress
 from potstill.recipe import Training
 from tests.conftest import reviews
 
@@ -122,3 +124,13 @@ def test_auto_takes_bfloat16_where_the_processor_has_it_and_nowhere_else(encoder
     auto, same, differs = (weights(tiny(encoder, epochs=1, precision=p)[0]) for p in ("auto", chosen, other))
     assert all(torch.equal(auto[name], same[name]) for name in auto)
     assert any(not torch.equal(auto[name], differs[name]) for name in auto)
+
+
+def test_progress_never_runs_past_the_last_epoch(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(trainer, "Progress", lambda total, unit: Progress(total, unit, every_s=0))
+    tiny(encoder, epochs=2)
+    shown = [line for line in capsys.readouterr().out.splitlines() if "… epoch" in line]
+    # 120 rows in batches of 16 are eight steps.
+    assert [line.split(",")[0] for line in shown] == ["… epoch 1/2"] * 8 + ["… epoch 2/2"] * 8

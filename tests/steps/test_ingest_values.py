@@ -262,7 +262,7 @@ def test_a_recipe_says_how_many_rows_may_be_flawed(tmp_path: Path):
     source = write(tmp_path / "rows.parquet", columns)
 
     ingest(Data(source=source, text="title", most_flawed=0.1), PRICE, tmp_path / "dataset")
-    with pytest.raises(UserError, match=r"1 of 40 rows can't be used: 1 label not above zero; the first is row 4"):
+    with pytest.raises(UserError, match=r"parquet: row 4: label not above zero: 1 of 40 rows can't be used"):
         ingest(Data(source=source, text="title", most_flawed=0), PRICE, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -346,3 +346,12 @@ def test_weeks_made_of_sales_and_the_sales_left_out_lie_beside_the_splits(tmp_pa
     assert [(row["row"], row["reason"]) for row in left_out] == [(8, "returned")]
     made = pq.read_table(tmp_path / "dataset" / "item_weeks.parquet")
     assert made.num_rows == sum(read_schema(tmp_path / "dataset").rows.values())
+
+
+def test_a_column_that_must_never_be_an_input_must_be_there(tmp_path: Path):
+    columns = priced(40) | {"units": [1] * 40}
+    data = Data(source=write(tmp_path / "rows.parquet", columns), text="title", never=["unitz"])
+
+    with pytest.raises(UserError, match=r"data\.never: no file has a column 'unitz'; did you mean 'units'\?"):
+        ingest(data, PRICE, tmp_path / "dataset")
+    ingest(data.model_copy(update={"never": ["units"]}), PRICE, tmp_path / "dataset")

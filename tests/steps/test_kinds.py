@@ -174,3 +174,25 @@ def test_the_stock_lasts_as_often_as_asked_and_the_plain_forecast_is_beaten(dema
     )
     assert answer[0]["reorder_point"] > answer[0]["median"] > 10
     assert answer[0]["reorder_point"] == int(answer[0]["reorder_point"])
+
+
+def test_a_teacher_that_gains_nothing_is_refused_in_words_and_in_json_that_all_can_read(tmp_path: Path, encoder: Path):
+    random = np.random.default_rng(2)
+    units = random.poisson(9, size=200)
+    # The plain forecast knows the answer, so there is nothing to gain.
+    columns = {"text": [f"the {random.choice(THINGS)}" for _ in units], "units": units, "lag": units}
+    pq.write_table(pa.table(columns | {"row": range(200)}), tmp_path / "rows.parquet")
+    data = Data(source=str(tmp_path / "rows.parquet"), features=Features(numeric=["lag"], categorical=["row"]))
+    task = Task(kind="value", label="units", scale="count", bins=16, reference=["lag"])
+    quick = {"epochs": 1, "learning_rate": 1e-4}
+    line = run_line(tmp_path / "line", encoder, data, {"task": task}, teacher=quick, distill=quick)
+
+    found = json.loads(
+        (evaluated(line, tmp_path / "evaluation") / "summary.json").read_text(), parse_constant=pytest.fail
+    )
+
+    assert found["models"]["student_int8"]["gain_kept"] is None
+    assert "retention: the teacher gains nothing over the plain forecast" in found["verdict"]["reasons"]
+    drawn = json.loads((tmp_path / "evaluation" / "figures.json").read_text())
+    write_report(tmp_path / "report.html", found | {"version": None, "alias": None}, drawn)
+    assert "nan" not in (tmp_path / "report.html").read_text().split("<svg")[0].lower()

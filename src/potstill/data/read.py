@@ -7,7 +7,7 @@ import glob
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,8 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     Raises:
         UserError: a column that tells the outcome is to be an input too, or the task names what isn't there.
     """
-    for task in tasks.values():
-        _check_task(data, task)
+    for name, task in tasks.items():
+        _check_task(data, f"tasks.{name}", task)
     labels = tuple(task.label for task in tasks.values())
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
@@ -82,7 +82,7 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     )
 
 
-def _check_task(data: Data, task: Task) -> None:
+def _check_task(data: Data, where: str, task: Task) -> None:
     for column, what in ((task.label, "the label"), (task.of, "a rate's tries"), (task.weight, "the weight")):
         if column in (*data.text, *data.features.names):
             role = "the text" if column in data.text else "a feature"
@@ -90,11 +90,11 @@ def _check_task(data: Data, task: Task) -> None:
     for knob, names in (("reference", task.reference), ("season", [task.season] if task.season else [])):
         for name in names:
             if name not in data.features.numeric:
-                raise UserError(f"tasks: {knob}: {name!r} is not among data.features.numeric")
-    _refuse_unknown_metric(data, task)
+                raise UserError(f"{where}.{knob}: {name!r} is not among data.features.numeric")
+    _refuse_unknown_metric(data, where, task)
 
 
-def _refuse_unknown_metric(data: Data, task: Task) -> None:
+def _refuse_unknown_metric(data: Data, where: str, task: Task) -> None:
     kinds: dict[str, Outcome] = {
         Classification.kind: Classification(()),
         Rate.kind: Rate(bid=task.bid, grouped=data.group is not None),
@@ -103,7 +103,7 @@ def _refuse_unknown_metric(data: Data, task: Task) -> None:
     }
     known = [name for name, meaning in meanings_of(kinds[task.kind]).items() if meaning.may_decide]
     if task.decides is not None and task.decides not in known:
-        raise UserError(f"tasks: decides: {task.decides!r} can't decide here; one of these can: {', '.join(known)}")
+        raise UserError(f"{where}.decides: {task.decides!r} can't decide here; one of these can: {', '.join(known)}")
 
 
 def sources_of(data: Data) -> dict[str, str]:
@@ -240,6 +240,25 @@ def _band(label: str, bands: Sequence[float], scale: str) -> str:
     return band_names(bands)[bisect.bisect_right(bands, number)] if fit else label
 
 
+def refuse_unknown_never(data: Data) -> None:
+    """Refuse a column in `data.never` that no file has: misspelt, it would guard nothing.
+
+    Raises:
+        UserError: names the column and the nearest that there is.
+    """
+    if not data.never:
+        return
+    known = {name for location in sources_of(data).values() for file in find_files(location) for name in names_in(file)}
+    for name in data.never:
+        if name not in known:
+            raise UserError(f"data.never: no file has a column {name!r}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
 def check_source(data: Data, tasks: dict[str, Task]) -> None:
     """A cheap look before any work: every location exists, and its first file opens and has the columns.
 
@@ -247,6 +266,7 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
         UserError: what is wrong, in one line.
     """
     columns = columns_of(data, tasks)
+    refuse_unknown_never(data)
     if data.out_of_scope:
         next(stream_texts(data.out_of_scope, data.text, data.pair), None)
     for location in sources_of(data).values():
@@ -264,8 +284,6 @@ def _refuse_lacking(location: str, files: Sequence[Path], columns: Columns) -> N
     known = {name for file in files for name in names_in(file)}
     for ours, theirs in columns.sources().items():
         if ours.startswith((TEXT, LABEL, FEATURE)) and theirs not in known:
-            nearest = difflib.get_close_matches(theirs, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise UserError(f"{location}: no file has a column {theirs!r}{hint}")
+            raise UserError(f"{location}: no file has a column {theirs!r}{_nearest(theirs, known)}")
     for file in files:
         next(read_tables(file, columns), None)

@@ -244,10 +244,33 @@ def _above_zero(weight: str) -> bool:
         return False
 
 
-def in_words(reason: Reason, features: tuple[str, ...], columns: Columns) -> str:
-    """A row's reason, with the column where a feature can't be read."""
+# What to do about a reason, beyond mending the rows.
+ADVICE: Mapping[Reason, str] = {
+    Reason.FEATURE_NOT_A_NUMBER: "list what stands for a missing value under data.features.missing",
+    Reason.FEATURE_NOT_A_DATE: "write dates as in 2026-11-24 or 2026-11-24T09:30",
+    Reason.TIME_NOT_A_DATE: "write times as in 2026-11-24 or 2026-11-24T09:30",
+    Reason.ALONE_IN_ITS_GROUP: "data.group must name rows that are compared with each other",
+    Reason.UNKNOWN_LABEL: "add training rows of that class",
+}
+
+
+def in_words(reason: Reason, features: tuple[str, ...], columns: Columns, value: bool = False) -> str:
+    """A row's reason, with the column (and the value) where a feature can't be read."""
     odd = _unreadable(features, columns) if reason in {Reason.FEATURE_NOT_A_NUMBER, Reason.FEATURE_NOT_A_DATE} else None
-    return f"{reason.words}: {odd}" if odd else reason.words
+    if odd is None:
+        return reason.words
+    found = features[list(columns.features).index(odd)]
+    return f"{reason.words}: {odd} {found!r}" if value else f"{reason.words}: {odd}"
+
+
+def find_row(location: str, columns: Columns, place: int, reason: Reason) -> tuple[str, str]:
+    """Where the row at a place of a location is (`file: row 7`, from 1), and what is wrong with it."""
+    for batch in stream_batches(location, columns):
+        if place < batch.table.num_rows:
+            features = feature_values(batch.table.slice(place, 1), columns)[0]
+            return f"{batch.file}: row {batch.first_row + place:,}", in_words(reason, features, columns, value=True)
+        place -= batch.table.num_rows
+    raise UserError(f"{location}: the files changed while they were read; run again when they are at rest")
 
 
 def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:

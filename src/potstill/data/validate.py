@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from potstill.data.formats import Columns
 from potstill.data.split import SPLITS, TEST, TRAIN, VALIDATION, Splits
-from potstill.data.survey import FLAWS, NO_LABEL, Labels, Reason, Survey, labels_of, share_of
+from potstill.data.survey import ADVICE, FLAWS, NO_LABEL, Labels, Reason, Survey, find_row, labels_of, share_of
 from potstill.errors import UserError
 
 NAMES_SHOWN = 5
@@ -109,7 +109,7 @@ def _allow_other_tasks(rows: Survey, labels: list[Labels], reason: npt.NDArray[n
             reason[i] = Reason.KEPT
 
 
-def refuse_flawed(rows: Survey, most: float, locations: Mapping[int, str]) -> None:
+def refuse_flawed(rows: Survey, most: float, locations: Mapping[int, str], columns: Columns) -> None:
     """Refuse data of which more than a share can't be used: then something is wrong at its source.
 
     What merely stands twice, or would leak into the test, is no flaw.
@@ -117,21 +117,23 @@ def refuse_flawed(rows: Survey, most: float, locations: Mapping[int, str]) -> No
     Args:
         rows: the survey, judged.
         most: the share that may be.
-        locations: where the rows of each role came from, for messages.
+        locations: where the rows of each role came from.
+        columns: their names in the source.
 
     Raises:
-        UserError: names the first such row, counted over the files of its location.
+        UserError: names the first such row, and what to do about it.
     """
     flawed = np.isin(rows.reason, FLAWS)
     if np.mean(flawed) <= most:
         return
     first = int(flawed.argmax())
-    role = int(rows.role[first])
-    place = first - int(np.argmax(rows.role == role)) + 1
+    role, reason = int(rows.role[first]), Reason(rows.reason[first])
+    where, what = find_row(locations[role], columns, first - int(np.argmax(rows.role == role)), reason)
     why = ", ".join(f"{count:,} {word}" for word, count in replace(rows, reason=rows.reason * flawed).counts().items())
+    advice = f"; {ADVICE[reason]}" if reason in ADVICE else ""
     raise UserError(
-        f"{locations[role]}: {flawed.sum():,} of {len(rows):,} rows can't be used: {why}; the first is row {place:,}; "
-        f"mend them, or raise data.most_flawed above {most:g}"
+        f"{where}: {what}: {flawed.sum():,} of {len(rows):,} rows can't be used ({why}) and data.most_flawed allows "
+        f"{most:.0%}{advice}"
     )
 
 
@@ -151,7 +153,9 @@ def refuse_unusable(rows: Survey, columns: Columns, locations: Mapping[int, str]
     reasons = ", ".join(f"{count:,} {why}" for why, count in rows.counts().items())
     for role, location in locations.items():
         if not np.any(rows.kept & (rows.role == role)):
-            raise UserError(f"{location}: all rows were rejected ({len(rows):,} rows read, of these {reasons})")
+            advice = "; ".join(ADVICE[code] for code in map(Reason, np.unique(rows.reason)) if code in ADVICE)
+            hint = f"; {advice}" if advice else ""
+            raise UserError(f"{location}: all rows were rejected ({len(rows):,} rows read, of these {reasons}){hint}")
     for labels in labels_of(rows, columns):
         _refuse_labels(labels, rows, f"{locations[TRAIN]}: label column {labels.column!r}", reasons)
 

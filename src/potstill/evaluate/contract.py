@@ -10,6 +10,7 @@ from typing import Self
 from potstill.evaluate.quality import Interval
 from potstill.metrics import Meaning
 from potstill.recipe import Budget
+from potstill.store import to_json
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Clause:
 
     name: str
     passed: bool
-    found: float
+    found: float | None
     required: float
     words: str
 
@@ -94,7 +95,7 @@ class Verdict:
 
     def to_json(self) -> str:
         """The verdict as JSON."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        return to_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -145,6 +146,9 @@ def _compared(champion: Rival) -> Comparison:
 
 
 def _at_least(name: str, found: float, required: float, words: str) -> Clause:
+    if math.isnan(found):
+        why = "the teacher gains nothing over the plain forecast" if name == "retention" else "it can't be told"
+        return Clause(name, False, None, required, f"{name}: {why}")
     passed = math.isfinite(found) and found >= required
     words = words if passed else _finer(words, found, required)
     return Clause(name, passed, found, required, f"{name}: {words.format(found)}; at least {_limit(words, required)}")
@@ -165,9 +169,16 @@ def _not_worse(name: str, over: Interval, metric: Meaning, whom: str) -> Clause:
     best, side = (over.high, "below") if metric.higher_is_better else (over.low, "above")
     finite = all(math.isfinite(bound) for bound in (over.low, over.value, over.high))
     passed = finite and (best == 0 or _better(best, metric))
-    around = f"95 % interval {over.low:+.3f} to {over.high:+.3f}"
-    words = f"{name}: {over.value:+.3f} {metric.title} against the {whom}, {around}; must not lie {side} 0"
+    value, low, high = (f"{bound:+.{_decimals(over)}f}" for bound in (over.value, over.low, over.high))
+    around = f"95 % interval {low} to {high}"
+    words = f"{name}: {value} {metric.title} against the {whom}, {around}; must not lie {side} 0"
     return Clause(name, passed, best, 0.0, words)
+
+
+def _decimals(over: Interval) -> int:
+    """So many that the width of an interval has two digits: a click rate's differences are small, and count."""
+    width = over.high - over.low
+    return min(max(3, 1 - math.floor(math.log10(width))), 8) if math.isfinite(width) and width > 0 else 3
 
 
 def _finer(words: str, found: float, required: float) -> str:

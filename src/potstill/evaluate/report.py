@@ -131,7 +131,7 @@ def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         models |= {f"plain: {name}": figures for name, figures in summary["plain"].items()}
     models |= {name: summary["models"][name] for name in MODELS if name in summary["models"]}
     rows = [
-        (name.replace("_", " "), *(m["form"].format(found[key]) for key, m in meanings.items()))
+        (name.replace("_", " "), *(_told(found[key], m["form"]) for key, m in meanings.items()))
         for name, found in models.items()
     ]
     return [("model", *(meaning["title"] for meaning in meanings.values())), *rows]
@@ -161,18 +161,23 @@ def _refusals(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [("model", *REFUSALS.values()), *rows] if rows else []
 
 
+def _told(figure: float | None, form: str) -> str:
+    """A figure as text; a dash where there is none."""
+    return "–" if figure is None else form.format(figure)
+
+
 def _row(
     model: str, figures: Mapping[str, Any], meanings: Mapping[str, Mapping[str, Any]], intervals: bool
 ) -> tuple[str, ...]:
     def quality(name: str, form: str) -> str:
-        low, high = (form.format(figures[f"{name}_{end}"]) for end in ("low", "high"))
-        return form.format(figures[name]) + (f" ({low}–{high})" if intervals else "")
+        low, high = (_told(figures[f"{name}_{end}"], form) for end in ("low", "high"))
+        return _told(figures[name], form) + (f" ({low}–{high})" if intervals else "")
 
     return (
         model.replace("_", " "),
         *(quality(name, meaning["form"]) for name, meaning in meanings.items()),
-        f"{figures['retention']:.1%}",
-        f"{figures['agreement']:.1%}",
+        _told(figures["retention"], "{:.1%}"),
+        _told(figures["agreement"], "{:.1%}"),
         f"{figures['latency_p50_ms']:.2f}",
         f"{figures['latency_p95_ms']:.2f}",
         f"{figures['size_bytes'] / 1e6:.1f}",

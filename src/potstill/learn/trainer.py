@@ -288,7 +288,8 @@ class _History(TrainerCallback):
         self._progress = Progress(state.max_steps, "step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._progress.at(state.global_step, f"epoch {int(state.epoch or 0) + 1}/{self._planned}")
+        epoch = -(-state.global_step * self._planned // state.max_steps)
+        self._progress.at(state.global_step, f"epoch {epoch}/{self._planned}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
         self._loss = logs.get("loss", self._loss)

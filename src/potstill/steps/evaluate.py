@@ -37,7 +37,7 @@ from potstill.outcomes import (
 )
 from potstill.progress import Progress
 from potstill.recipe import Budget, Evaluate
-from potstill.store import writing
+from potstill.store import to_json, writing
 
 SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
 TRIVIAL = "trivial"
@@ -61,7 +61,7 @@ def evaluate(
         evaluation: the folder to write.
 
     Returns:
-        The int8 student's figures.
+        The int8 student's figures, but for those that are no numbers.
     """
     schema = read_schema(inputs.dataset)
     splits = {split: read_rows(inputs.dataset, split, schema) for split in SPLITS}
@@ -112,13 +112,13 @@ def evaluate(
         "versions": versions(),
     }
     with writing(evaluation) as draft:
-        (draft / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
+        (draft / SUMMARY).write_text(to_json(summary), encoding="utf-8")
         (draft / VERDICT).write_text(verdict.to_json(), encoding="utf-8")
         drawn = _draw(outcome, summary, candidates, rows)
         (draft / FIGURES).write_text(json.dumps(drawn), encoding="utf-8")
         _write_predictions(draft / PREDICTIONS, rows, schema, candidates)
     print("accepted" if verdict.accepted else f"refused: {'; '.join(verdict.reasons)}")
-    return {name: value for name, value in models["student_int8"].items() if value is not None}
+    return {name: value for name, value in models["student_int8"].items() if np.isfinite(value)}
 
 
 def _refusals(
@@ -157,11 +157,12 @@ def _plain_errors(train: Rows, schema: Schema) -> dict[str, float]:
     if not isinstance(schema.outcome, Value):
         return {}
     columns = {"mase": schema.reference, "mase_seasonal": (schema.season,) if schema.season else ()}
-    return {
+    errors = {
         name: float(np.average(np.abs(train.value - mean_of(names, train)), weights=train.weight))
         for name, names in columns.items()
         if names
     }
+    return {name: error for name, error in errors.items() if error > 0}
 
 
 def _seasonal(schema: Schema, splits: dict[str, Rows]) -> dict[str, Probabilities]:

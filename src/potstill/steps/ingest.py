@@ -26,9 +26,19 @@ from potstill.data.dataset import (
 from potstill.data.digest import DatasetDigest, input_key, row_digest, shuffle_order
 from potstill.data.formats import FEATURE, Columns
 from potstill.data.item_weeks import item_weeks
-from potstill.data.read import SOURCE, Batch, columns_of, find_files, sources_of, stream_batches, stream_texts
+from potstill.data.read import (
+    SOURCE,
+    Batch,
+    columns_of,
+    find_files,
+    refuse_unknown_never,
+    sources_of,
+    stream_batches,
+    stream_texts,
+)
 from potstill.data.split import SPLITS, TRAIN, Splits, split_by_group, split_by_label, split_by_time
 from potstill.data.survey import (
+    ADVICE,
     NO_LABEL,
     Labels,
     Reason,
@@ -69,12 +79,13 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
     tasks = dict(sorted(tasks.items()))
     columns = columns_of(data, tasks)
     with store.writing(dataset) as draft:
+        refuse_unknown_never(data)
         data = _prepared(data, draft)
         locations = {_role(name): location for name, location in sources_of(data).items()}
         found = survey(locations, columns, list(tasks.values()), data.split.seed)
         rows = judge(found, given=data.source is None, columns=columns)
         refuse_unusable(rows, columns, locations)
-        refuse_flawed(rows, data.most_flawed, locations)
+        refuse_flawed(rows, data.most_flawed, locations, columns)
         split = divide(rows, data, columns)
         outcome = outcome_for(tasks, columns, rows, split)
         features = features_for(data, columns, split)
@@ -100,6 +111,9 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         )
         write_schema(draft, schema)
     _report(rows, counts, outcome)
+    for code in map(Reason, np.unique(rows.reason)):
+        if code in ADVICE:
+            print(f"{code.words}: {ADVICE[code]}")
     if outside:
         print(f"{len(outside):,} texts out of scope, to measure refusal")
     return {

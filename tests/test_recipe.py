@@ -57,6 +57,12 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_name(tmp_path: Pa
     )
 
 
+def test_a_misspelt_key_of_a_task_is_named_with_the_tasks_nearest(tmp_path: Path):
+    assert refusal(tmp_path, GOOD, "tasks.sentiment.scael=log").endswith(
+        "tasks.sentiment.scael: no such setting; did you mean tasks.sentiment.scale?"
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "replaced", "expected"),
     [

@@ -192,6 +192,7 @@ def test_a_teacher_that_gains_nothing_is_refused_in_words_and_in_json_that_all_c
     )
 
     assert found["models"]["student_int8"]["gain_kept"] is None
+    assert "mase" not in found["metrics"]
     assert "retention: the teacher gains nothing over the plain forecast" in found["verdict"]["reasons"]
     drawn = json.loads((tmp_path / "evaluation" / "figures.json").read_text())
     write_report(tmp_path / "report.html", found | {"version": None, "alias": None}, drawn)

@@ -1,19 +1,12 @@
 """What is wrong with a row by itself."""
 
 import pytest
-from files import csv, reasons
+from files import COLUMNS, COUNTED, DATED, GROUPED, RATE, TASK, csv, reasons
 
 from potstill.data.formats import Columns
 from potstill.data.split import TRAIN
 from potstill.data.survey import survey
 from potstill.recipe import Task
-
-TASK = Task()
-COLUMNS = Columns(("text",), ("label",))
-GROUPED = Columns(("text",), ("label",), "shop")
-RATE = Task(kind="rate", label="clicks", of="shown")
-COUNTED = Columns(("text",), ("clicks",), weight="shown", group="test", holds=("share",))
-DATED = Columns(("text",), ("label",), time="week")
 
 
 def test_rows_without_text_or_label_are_marked_whatever_white_space_they_hold(tmp_path):

@@ -2,21 +2,13 @@
 
 import numpy as np
 import pytest
-from files import csv, reasons
+from files import COLUMNS, COUNTED, DATED, GROUPED, RATE, TASK, csv, reasons
 
 from potstill.data.formats import Columns
 from potstill.data.split import TEST, TRAIN, VALIDATION
 from potstill.data.survey import survey
 from potstill.data.validate import judge, refuse_backwards, refuse_division, refuse_flawed, refuse_unusable
 from potstill.errors import UserError
-from potstill.recipe import Task
-
-TASK = Task()
-COLUMNS = Columns(("text",), ("label",))
-GROUPED = Columns(("text",), ("label",), "shop")
-RATE = Task(kind="rate", label="clicks", of="shown")
-COUNTED = Columns(("text",), ("clicks",), weight="shown", group="test", holds=("share",))
-DATED = Columns(("text",), ("label",), time="week")
 
 
 def test_of_rows_with_one_text_the_first_is_kept(tmp_path):

@@ -73,9 +73,8 @@ def evaluate(
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
         times = _latencies(candidates, _sample(rows.records(schema.text[0]), settings))
         refusals = _refusals(inputs, schema, splits, candidates)
-    outcome = schema.outcome
     predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(schema, splits)}
-    truth, errors = rows.truth, _plain_errors(splits["train"], schema)
+    outcome, truth, errors = schema.outcome, rows.truth, _plain_errors(splits["train"], schema)
     metrics = {model: _metrics(outcome, truth, found, errors) for model, found in predicted.items()}
     resampled = quality.resample(metrics, truth, settings.resamples, settings.seed)
     models = {

@@ -1,10 +1,13 @@
 import datetime
 import io
+import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tiny import write_edge
 
 from potstill import registry
 from potstill.cli import _batches, _row, main
@@ -71,3 +74,17 @@ def test_a_listing_cuts_no_name_however_long(monkeypatch: pytest.MonkeyPatch, tm
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) == 2
     assert all(word in result.output.splitlines()[1] for word in (name, "12", "champion", "0.900", run))
+
+
+def test_watch_tells_which_topics_are_too_young_to_be_watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    edge = write_edge(tmp_path / "edge")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.setattr(registry, "fetched", lambda name: nullcontext(edge))
+    shops = ["old"] * 40 + ["young"] * 20
+    rows = [{"review": "good", "time": f"2026-01-01T00:{i:02d}", "shop": shop} for i, shop in enumerate(shops)]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["watch", "m", str(tmp_path / "s.jsonl"), "--topic", "shop", "--baseline", "20", "--root", str(tmp_path)]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0, result.output
+    assert "60 items read, 2 topics" in result.output
+    assert "not watched yet: 1 topics with no more than 20 items (--baseline)" in result.output

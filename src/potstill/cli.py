@@ -202,6 +202,9 @@ def watch(
         for alert in alerts(stream, scorer, Design(baseline, surge, false_alarm)):
             click.echo(json.dumps(alert, ensure_ascii=False))
     click.echo(f"{scorer.items:,} items read, {len(scorer.seen):,} topics", err=True)
+    young = sum(items <= baseline for items in scorer.seen.values())
+    if young:
+        click.echo(f"not watched yet: {young:,} topics with no more than {baseline:,} items (--baseline)", err=True)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 import datetime
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -38,7 +39,7 @@ class Scorer:
 
     Attributes:
         items: how many were scored.
-        seen: names of the topics that occurred.
+        seen: items of each topic.
 
     Raises:
         UserError: a model is no classifier, or has no such class.
@@ -61,7 +62,7 @@ class Scorer:
             self._topics = opinion, others[0]
         self._latest: datetime.datetime | None = None
         self.items = 0
-        self.seen: set[str] = set()
+        self.seen: Counter[str] = Counter()
 
     def score(self, batch: list[Numbered]) -> list[Item]:
         """Items of some rows, in their order.

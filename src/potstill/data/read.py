@@ -213,7 +213,7 @@ def _joined(table: pa.Table, columns: Columns) -> pa.Table:
         rows = zip(*(table[name].to_pylist() for name in names), strict=True)
         return names, pa.array([join(row) for row in rows], pa.string())
 
-    for i, (bands, scale) in enumerate(zip(columns.bands, columns.scales, strict=False)):
+    for i, (bands, scale) in enumerate(zip(columns.bands, columns.scales, strict=True)):
         if bands:
             found = [label and _band(label, bands, scale) for label in table[f"{LABEL}{i}"].to_pylist()]
             place = table.column_names.index(f"{LABEL}{i}")

@@ -50,6 +50,7 @@ class Classification:
         replies: class and template of the answer to it, with `$column` where a column of the row is to stand.
         refuse: share of texts with a class that may be refused as out of scope, so that others are; none: none is.
         threshold: the confidence below which a text is refused; each model has its own.
+        temperature: divides the logits, so that a confidence is as often right as it says; each model has its own.
     """
 
     names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Classification:
     replies: tuple[tuple[str, str], ...] = ()
     refuse: float | None = None
     threshold: float | None = None
+    temperature: float = 1.0
     kind = "classification"
 
     @classmethod
@@ -76,12 +78,14 @@ class Classification:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Classification":
         """Read what `spec` wrote, whose classes stay in their order."""
-        replies = tuple(sorted(spec.get("replies", {}).items()))
-        return cls(tuple(spec["names"]), spec.get("decides"), replies, spec.get("refuse"), spec.get("threshold"))
+        names, replies = tuple(spec["names"]), tuple(sorted(spec.get("replies", {}).items()))
+        knobs = {name: spec[name] for name in ("decides", "refuse", "threshold", "temperature") if name in spec}
+        return cls(names, replies=replies, **knobs)
 
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        knobs = {"decides": self.decides, "refuse": self.refuse, "threshold": self.threshold}
+        knobs = {"decides": self.decides, "refuse": self.refuse}
+        knobs |= {"threshold": self.threshold, "temperature": self.temperature}
         return {"kind": self.kind, "names": list(self.names), "replies": dict(self.replies), **knobs}
 
     @property
@@ -162,12 +166,14 @@ class Rate:
         bid: what a try costs, in units of what a yes is worth; none: not asked.
         grouped: whether rows are compared within groups, as candidates of one user.
         decides: name of the metric that decides; none: the family's first.
+        temperature: divides the logits; each model has its own.
     """
 
     prior: float = 0.5
     bid: float | None = None
     grouped: bool = False
     decides: str | None = None
+    temperature: float = 1.0
     kind = "rate"
     names = ("no", "yes")
 
@@ -181,7 +187,7 @@ class Rate:
 
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        knobs = {"bid": self.bid, "grouped": self.grouped, "decides": self.decides}
+        knobs = {"bid": self.bid, "grouped": self.grouped, "decides": self.decides, "temperature": self.temperature}
         return {"kind": self.kind, "prior": self.prior, **knobs}
 
     def encode(self, labels: Sequence[Any]) -> Floats:
@@ -239,6 +245,7 @@ class Value:
         service_level: share of cases in which the stock is to last; none: no stock is planned.
         head: what the model says of a row: a whole `histogram`, or the centre of a `normal` distribution.
         decides: name of the metric that decides; none: the family's first.
+        temperature: divides the logits, so that bands hold the share that they say; each model has its own.
     """
 
     low: float
@@ -249,6 +256,7 @@ class Value:
     service_level: float | None = None
     head: str = "histogram"
     decides: str | None = None
+    temperature: float = 1.0
     kind = "value"
 
     @classmethod
@@ -323,7 +331,8 @@ class Value:
         """The family as JSON; `outcome_of` reads it."""
         ends = {"low": self.low, "high": self.high, "bins": self.bins}
         knobs = {"smoothing": self.smoothing, "service_level": self.service_level, "head": self.head}
-        return {"kind": self.kind, **ends, "scale": self.scale, **knobs, "decides": self.decides}
+        knobs |= {"decides": self.decides, "temperature": self.temperature}
+        return {"kind": self.kind, **ends, "scale": self.scale, **knobs}
 
     def encode(self, labels: Sequence[Any]) -> Floats:
         """The labels `[rows]` as numbers. Raises ValueError on one that isn't."""
@@ -414,6 +423,8 @@ class Retrieval:
     names: tuple[str, ...] = ()
     decides: str | None = None
     kind = "retrieval"
+    # Its tau is one.
+    temperature = 1.0
     fields = ("answer", "confidence", "answers")
 
     def __len__(self) -> int:
@@ -578,17 +589,6 @@ class Together:
         """Each task's answer in short."""
         return list(zip(*(p.outcome.decode(probabilities[:, p.columns]) for p in self.parts), strict=True))
 
-    def refusing(self, probabilities: Probabilities, values: Floats) -> "Together":
-        """The same with each task's threshold, chosen on the rows that have a label for it."""
-        return Together(
-            tuple(
-                (part.task, part.outcome.refusing(probabilities[np.isfinite(part.values(values))][:, part.columns]))
-                if isinstance(part.outcome, Classification)
-                else (part.task, part.outcome)
-                for part in self.parts
-            )
-        )
-
     def answers(self, probabilities: Probabilities) -> list[dict[str, Any]]:
         """For each row the answer to each task, by its name."""
         each = [part.outcome.answers(probabilities[:, part.columns]) for part in self.parts]
@@ -605,9 +605,19 @@ def parts_of(outcome: Outcome) -> tuple[Part, ...]:
 
 def refusing(outcome: Outcome, probabilities: Probabilities, values: Floats) -> Outcome:
     """The outcome with the thresholds below which a model refuses, from its probabilities on labelled rows."""
-    if isinstance(outcome, Together):
-        return outcome.refusing(probabilities, values)
-    return outcome.refusing(probabilities) if isinstance(outcome, Classification) else outcome
+
+    def settled(part: Part) -> Single:
+        if not isinstance(part.outcome, Classification):
+            return part.outcome
+        return part.outcome.refusing(probabilities[np.isfinite(part.values(values))][:, part.columns])
+
+    return with_each(outcome, settled)
+
+
+def with_each(outcome: Outcome, settled: Callable[[Part], Single]) -> Outcome:
+    """The outcome with each of its tasks as `settled` gives it."""
+    each = tuple((part.task, settled(part)) for part in parts_of(outcome))
+    return Together(each) if isinstance(outcome, Together) else each[0][1]
 
 
 def join_label(labels: Sequence[str]) -> str:
@@ -652,8 +662,9 @@ def probabilities_of(outcome: Outcome, logits: Probabilities, values: Floats) ->
 
 
 def side_by_side(outcome: Outcome, logits: Probabilities) -> Floats:
-    """Probabilities `[rows, outcomes]` of logits `[rows, outcomes]`: a softmax for each task."""
-    return np.concatenate([softmax(logits[:, part.columns]) for part in parts_of(outcome)], axis=1)
+    """Probabilities `[rows, outcomes]` of logits `[rows, outcomes]`: a softmax for each task, at its temperature."""
+    each = [softmax(logits[:, part.columns] / part.outcome.temperature) for part in parts_of(outcome)]
+    return np.concatenate(each, axis=1)
 
 
 def softmax(logits: Probabilities) -> Floats:

@@ -134,3 +134,14 @@ def test_progress_never_runs_past_the_last_epoch(
     shown = [line for line in capsys.readouterr().out.splitlines() if "… epoch" in line]
     # 120 rows in batches of 16 are eight steps.
     assert [line.split(",")[0] for line in shown] == ["… epoch 1/2"] * 8 + ["… epoch 2/2"] * 8
+
+
+def test_what_stands_on_the_encoder_may_learn_faster(encoder: Path):
+    start = load_encoder(str(encoder))[0].state_dict()["embeddings.word_embeddings.weight"]
+    slow, fast = (
+        tiny(encoder, epochs=1, learning_rate=1e-7, head_learning_rate=rate)[0].state_dict() for rate in (1e-7, 1e-1)
+    )
+    name = "on_top.classifier.weight"
+    assert (fast[name] - slow[name]).abs().max() > 0.1
+    # Adam moves a weight by its rate at most, or little more, at each of eight steps.
+    assert (fast["encoder.embeddings.word_embeddings.weight"] - start).abs().max() < 1e-5

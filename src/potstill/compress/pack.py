@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill.compress.export import export_onnx
-from potstill.data.dataset import Rows, Schema
-from potstill.edge import EdgeModel
+from potstill.data.dataset import Schema
 from potstill.learn.model import TaskModel
-from potstill.outcomes import Classification, parts_of, refusing
 
 MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
 
@@ -42,15 +40,4 @@ def write_words(model: TaskModel, tokenizer: Any, folder: Path, schema: Schema, 
         "pad_token": tokenizer.pad_token,
         **more,
     }
-    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def set_thresholds(folder: Path, validation: Rows) -> None:
-    """Complete the card with the confidence below which this very model refuses, chosen on the validation rows."""
-    model = EdgeModel(folder)
-    if not any(isinstance(part.outcome, Classification) and part.outcome.refuse for part in parts_of(model.outcome)):
-        return
-    found = model.probabilities(validation.records(model.text_columns[0]))
-    outcome = refusing(model.outcome, found, validation.value)
-    card = model.card | {"outcome": outcome.spec()}
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")

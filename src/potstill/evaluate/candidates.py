@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from potstill.compress.pack import pack
+from potstill.compress.settle import settle, tempered
 from potstill.data.dataset import Rows, Schema
 from potstill.edge import CATALOGUE, EdgeModel, Row
 from potstill.errors import UserError
@@ -14,7 +15,7 @@ from potstill.evaluate.baseline import Baseline, Likeness
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.teachers import load_teachers
-from potstill.outcomes import Outcome, Probabilities, Retrieval, parts_of, probabilities_of
+from potstill.outcomes import Outcome, Probabilities, Retrieval, parts_of, probabilities_of, side_by_side
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ def open_all(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
     rows = splits["test"]
     records = rows.records(schema.text[0])
     control = pack(*load_model(inputs.control), scratch / "control", schema)
+    settle(control, splits["validation"])
     found = {
         "baseline": _baseline(schema, splits, records),
         "control": _from_edge(control, records, rows),
-        "teacher": _teacher(inputs, schema, rows, scratch),
+        "teacher": _teacher(inputs, schema, splits, scratch),
         "student": _from_edge(inputs.edge / "float", records, rows),
         "student_int8": _from_edge(inputs.edge / "int8", records, rows),
     }
@@ -101,17 +103,21 @@ def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -
     return Candidate(probabilities(records), probabilities, size_bytes, views)
 
 
-def _teacher(inputs: Inputs, schema: Schema, rows: Rows, scratch: Path) -> Candidate:
+def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: Path) -> Candidate:
     """The teacher, or all teachers together."""
+    rows, validation = splits["test"], splits["validation"]
     teachers = load_teachers(inputs.teacher, schema.outcome)
     folders = [pack(*teacher, scratch / f"teacher-{i}", schema) for i, teacher in enumerate(teachers)]
     models = [_opened(folder, rows) for folder in folders]
-    logits = read_signals(inputs.signals, rows.row)
-    return Candidate(
-        probabilities_of(schema.outcome, logits, rows.value),
-        lambda asked: np.concatenate([model.probabilities(asked) for model in models], axis=1),
-        sum(map(_bytes, folders)),
-    )
+    outcome = tempered(schema.outcome, read_signals(inputs.signals, validation.row), validation.truth)
+
+    def ask(asked: Sequence[Row]) -> Probabilities:
+        if isinstance(outcome, Retrieval):
+            return models[0].probabilities(asked)
+        return side_by_side(outcome, np.concatenate([model.logits(asked) for model in models], axis=1))
+
+    probabilities = probabilities_of(outcome, read_signals(inputs.signals, rows.row), rows.value)
+    return Candidate(probabilities, ask, sum(map(_bytes, folders)))
 
 
 def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -> Candidate:

@@ -177,6 +177,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         trainer = _Trainer(
             loss,
+            settings.head_learning_rate or settings.learning_rate,
             model=model,
             args=_arguments(settings, outcome, units, scratch),
             train_dataset=units,
@@ -259,11 +260,28 @@ def _arguments(settings: Training, outcome: Outcome, units: Units, scratch: str)
 
 
 class _Trainer(Trainer):
-    """The transformers Trainer with our loss."""
+    """The transformers Trainer with our loss, and a learning rate of its own for what stands on the encoder."""
 
-    def __init__(self, loss: Loss, **options: Any) -> None:
+    def __init__(self, loss: Loss, head_learning_rate: float, **options: Any) -> None:
         super().__init__(**options)
         self._loss = loss
+        self._head_learning_rate = head_learning_rate
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The optimizer of the arguments, with decay on weight matrices only."""
+        decayed = set(self.get_decay_parameter_names(self.model))
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((name.startswith("encoder."), name in decayed), []).append(parameter)
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        rates = {True: self.args.learning_rate, False: self._head_learning_rate}
+        made = [
+            {"params": members, "lr": rates[of_encoder], "weight_decay": self.args.weight_decay * decays}
+            for (of_encoder, decays), members in groups.items()
+        ]
+        self.optimizer = kind(made, **options)
+        return self.optimizer
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any

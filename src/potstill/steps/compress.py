@@ -5,13 +5,14 @@ from pathlib import Path
 
 from potstill.compress.export import check_parity
 from potstill.compress.index import index
-from potstill.compress.pack import MODEL, pack, set_thresholds, write_words
+from potstill.compress.pack import MODEL, pack, write_words
 from potstill.compress.quantize import quantize_int8
+from potstill.compress.settle import settle
 from potstill.data.dataset import Schema, read_rows, read_schema
 from potstill.data.split import SPLITS
 from potstill.learn.model import encode, load_model
 from potstill.machine import instruction_set
-from potstill.outcomes import Retrieval
+from potstill.outcomes import Retrieval, parts_of
 from potstill.recipe import Compress
 from potstill.store import writing
 
@@ -33,7 +34,7 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
     the dataset and their vectors.
 
     Returns:
-        Parity figures and the sizes in bytes.
+        Temperatures of the int8 student, parity figures and the sizes in bytes.
 
     Raises:
         ParityError: the graph does not answer like the student; nothing is written.
@@ -51,7 +52,7 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         for folder, precision in ((plain, "float32"), (small, "int8")):
             facts = {**asdict(origin), **asdict(parity), "precision": precision, "instruction_set": instruction_set()}
             write_words(model, tokenizer, folder, schema, facts)
-            set_thresholds(folder, validation)
+            settled = settle(folder, validation)
             if isinstance(schema.outcome, Retrieval):
                 index(folder, _catalogue(dataset, schema))
     sizes = {name: sum(f.stat().st_size for f in (edge / name).iterdir()) for name in ("float", "int8")}
@@ -59,7 +60,9 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         f"ONNX equals PyTorch on {parity.parity_rows} rows (largest difference {parity.parity_max_difference:.1e}); "
         f"{sizes['float'] / 1e6:.1f} MB as float, {sizes['int8'] / 1e6:.1f} MB as int8"
     )
+    temperatures = {part.named("temperature"): part.outcome.temperature for part in parts_of(settled)}
     return {
+        **temperatures,
         "parity_max_difference": parity.parity_max_difference,
         "parity_argmax_agreement": parity.parity_argmax_agreement,
         "float_bytes": sizes["float"],

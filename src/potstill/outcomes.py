@@ -84,9 +84,9 @@ class Classification:
 
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        knobs = {"decides": self.decides, "refuse": self.refuse}
-        knobs |= {"threshold": self.threshold, "temperature": self.temperature}
-        return {"kind": self.kind, "names": list(self.names), "replies": dict(self.replies), **knobs}
+        knobs = {"decides": self.decides, "refuse": self.refuse, "threshold": self.threshold}
+        told = {"kind": self.kind, "names": list(self.names), "replies": dict(self.replies), **knobs}
+        return told | _found(self.temperature)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -166,15 +166,15 @@ class Rate:
         bid: what a try costs, in units of what a yes is worth; none: not asked.
         grouped: whether rows are compared within groups, as candidates of one user.
         decides: name of the metric that decides; none: the family's first.
-        temperature: divides the logits; each model has its own.
     """
 
     prior: float = 0.5
     bid: float | None = None
     grouped: bool = False
     decides: str | None = None
-    temperature: float = 1.0
     kind = "rate"
+    # Where a yes is rare, dividing the log-odds moves the mean rate, which is no cure for being too sure.
+    temperature = 1.0
     names = ("no", "yes")
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ class Rate:
 
     def spec(self) -> dict[str, Any]:
         """The family as JSON; `outcome_of` reads it."""
-        knobs = {"bid": self.bid, "grouped": self.grouped, "decides": self.decides, "temperature": self.temperature}
+        knobs = {"bid": self.bid, "grouped": self.grouped, "decides": self.decides}
         return {"kind": self.kind, "prior": self.prior, **knobs}
 
     def encode(self, labels: Sequence[Any]) -> Floats:
@@ -331,8 +331,8 @@ class Value:
         """The family as JSON; `outcome_of` reads it."""
         ends = {"low": self.low, "high": self.high, "bins": self.bins}
         knobs = {"smoothing": self.smoothing, "service_level": self.service_level, "head": self.head}
-        knobs |= {"decides": self.decides, "temperature": self.temperature}
-        return {"kind": self.kind, **ends, "scale": self.scale, **knobs}
+        told = {"kind": self.kind, **ends, "scale": self.scale, **knobs, "decides": self.decides}
+        return told | _found(self.temperature)
 
     def encode(self, labels: Sequence[Any]) -> Floats:
         """The labels `[rows]` as numbers. Raises ValueError on one that isn't."""
@@ -596,6 +596,11 @@ class Together:
 
 
 Outcome = Single | Together
+
+
+def _found(temperature: float) -> dict[str, float]:
+    """A temperature once a model has found it: before, a family knows none."""
+    return {} if temperature == 1 else {"temperature": temperature}
 
 
 def parts_of(outcome: Outcome) -> tuple[Part, ...]:

@@ -249,7 +249,7 @@ class Training(Section):
     epochs: int = Field(3, ge=1, le=1000, description="Passes over the training rows, at most.")
     learning_rate: LearningRate = Field(5e-5, description="Peak of the schedule.")
     head_learning_rate: LearningRate | None = Field(
-        None, description="Peak for features and heads, which know nothing yet; none: as the encoder's."
+        None, description="Peak for features and heads, which need more where they are new; none: as the encoder's."
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
     warmup: Share = Field(0.1, description="Share of steps over which the learning rate rises.")

@@ -18,7 +18,7 @@ def drawn(logits: np.ndarray, seed: int = 7) -> np.ndarray:
     return (np.random.default_rng(seed).random((len(logits), 1)) > chances).sum(axis=1).astype(float)
 
 
-@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("true", [0.6, 1.0, 3.0])
 def test_finds_the_temperature_by_which_a_model_is_too_sure(true: float):
     honest = np.random.default_rng(3).normal(size=(20_000, 5)) * 2
     targets = np.eye(5)[drawn(honest).astype(int)]
@@ -59,20 +59,29 @@ def test_bands_of_a_model_twice_too_sure_hold_what_they_say_again():
 
 
 def test_each_task_has_a_temperature_of_its_own_from_the_rows_with_its_label():
-    both = Together((("kind", Classification(("a", "b"))), ("click", Rate())))
+    both = Together((("kind", Classification(("a", "b"))), ("mood", Classification(("c", "d")))))
     logits = np.random.default_rng(3).normal(size=(20_000, 4)) * 2
     values = np.full((20_000, 2), np.nan)
     values[:10_000, 0], values[10_000:, 1] = drawn(logits[:10_000, :2]), drawn(logits[10_000:, 2:])
-    told = np.concatenate([logits[:, :2] * 2, logits[:, 2:] / 2], axis=1)
+    told = np.concatenate([logits[:, :2] * 2, logits[:, 2:] / 1.5], axis=1)
     found = [part.outcome.temperature for part in tempered(both, told, Truth(values)).parts]
-    assert found == pytest.approx([2.0, 0.5], rel=0.07)
+    assert found == pytest.approx([2.0, 1 / 1.5], rel=0.07)
+
+
+def test_a_rate_and_a_task_with_few_labels_keep_theirs():
+    logits = np.random.default_rng(3).normal(size=(1000, 2)) * 9
+    labels = np.random.default_rng(4).integers(0, 2, 1000).astype(float)
+    assert tempered(Rate(), logits, Truth(labels)).temperature == 1
+    classes = Classification(("a", "b"))
+    assert tempered(classes, logits[:199], Truth(labels[:199])).temperature == 1
+    assert tempered(classes, logits[:200], Truth(labels[:200])).temperature > 1
 
 
 def test_the_card_takes_it_and_the_predictor_answers_by_it(tmp_path: Path):
     folder = write_edge(tmp_path / "edge")
     # One in three is wrong: at 2 to 1 of the odds, logits of 2 and 0 are too sure by 2 / log(2).
-    texts, labels = ["good", "good", "good", "bad", "bad", "bad"], [1, 1, 0, 0, 0, 1]
-    rows = Rows([str(i) for i in range(6)], texts, np.array(labels, dtype=float), [{}] * 6)
+    texts, labels = ["good", "good", "good", "bad", "bad", "bad"] * 50, [1, 1, 0, 0, 0, 1] * 50
+    rows = Rows([str(i) for i in range(300)], texts, np.array(labels, dtype=float), [{}] * 300)
     outcome = settle(folder, rows)
     assert outcome.temperature == pytest.approx(2 / np.log(2), rel=1e-6)
     assert json.loads((folder / "card.json").read_text())["outcome"]["temperature"] == outcome.temperature

@@ -12,12 +12,14 @@ from potstill.data.dataset import Rows
 from potstill.edge import EdgeModel
 from potstill.metrics import Truth
 from potstill.outcomes import (
+    Classification,
     Floats,
     Outcome,
     Part,
     Probabilities,
     Retrieval,
     Single,
+    Value,
     refusing,
     side_by_side,
     softmax,
@@ -25,7 +27,9 @@ from potstill.outcomes import (
 )
 
 # Wide enough for any model that has learnt something; a fit beyond says more of the rows than of the model.
-LOWEST, HIGHEST = 0.25, 8.0
+LOWEST, HIGHEST = 0.5, 4.0
+# Fewer rows would make an honest model worse as often as better.
+FEWEST_ROWS = 200
 
 
 def settle(folder: Path, validation: Rows) -> Outcome:
@@ -49,12 +53,13 @@ def settle(folder: Path, validation: Rows) -> Outcome:
 def tempered(outcome: Outcome, logits: Probabilities, truth: Truth) -> Outcome:
     """The outcome with the temperature of each task, from logits `[rows, outcomes]` of labelled rows.
 
-    Order and answer of the outcomes stay as they are; how sure the model is becomes what it may be (Guo et al. 2017).
+    The order of outcomes stays as it is; how sure the model is becomes what it may be (Guo et al. 2017). Rates,
+    retrievals and tasks with fewer than 200 labels keep theirs.
     """
 
     def settled(part: Part) -> Single:
         rows, told = truth.of(part)
-        if isinstance(part.outcome, Retrieval) or not len(told):
+        if not isinstance(part.outcome, Classification | Value) or len(told) < FEWEST_ROWS:
             return part.outcome
         targets, weights = part.outcome.targets(told.values), told.weights
         return replace(part.outcome, temperature=temperature(logits[rows][:, part.columns], targets, weights))

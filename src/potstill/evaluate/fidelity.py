@@ -20,6 +20,6 @@ def flips(outcome: Outcome, before: Probabilities, after: Probabilities) -> floa
 
 
 def kl_divergence(teacher: Probabilities, student: Probabilities) -> float:
-    """Mean KL(teacher ‖ student) over rows, in nats, at temperature 1 (Kullback & Leibler 1951)."""
+    """Mean KL(teacher ‖ student) over rows, in nats (Kullback & Leibler 1951)."""
     target, found = (np.clip(p.astype(np.float64), TINY, 1) for p in (teacher, student))
     return float((target * np.log(target / found)).sum(axis=1).mean())

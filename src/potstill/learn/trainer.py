@@ -280,8 +280,9 @@ class _Trainer(Trainer):
             {"params": members, "lr": rates[of_encoder], "weight_decay": self.args.weight_decay * decays}
             for (of_encoder, decays), members in groups.items()
         ]
-        self.optimizer = kind(made, **options)
-        return self.optimizer
+        optimizer: torch.optim.Optimizer = kind(made, **options)
+        self.optimizer = optimizer
+        return optimizer
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any

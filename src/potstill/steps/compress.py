@@ -12,7 +12,7 @@ from potstill.data.dataset import Schema, read_rows, read_schema
 from potstill.data.split import SPLITS
 from potstill.learn.model import encode, load_model
 from potstill.machine import instruction_set
-from potstill.outcomes import Retrieval, parts_of
+from potstill.outcomes import Classification, Retrieval, Value, parts_of
 from potstill.recipe import Compress
 from potstill.store import writing
 
@@ -60,7 +60,8 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         f"ONNX equals PyTorch on {parity.parity_rows} rows (largest difference {parity.parity_max_difference:.1e}); "
         f"{sizes['float'] / 1e6:.1f} MB as float, {sizes['int8'] / 1e6:.1f} MB as int8"
     )
-    temperatures = {part.named("temperature"): part.outcome.temperature for part in parts_of(settled)}
+    found = [part for part in parts_of(settled) if isinstance(part.outcome, Classification | Value)]
+    temperatures = {part.named("temperature"): part.outcome.temperature for part in found}
     return {
         **temperatures,
         "parity_max_difference": parity.parity_max_difference,

@@ -17,15 +17,17 @@ from potstill.outcomes import (
     Outcome,
     Part,
     Probabilities,
-    Retrieval,
     Single,
     Value,
+    parts_of,
     refusing,
     side_by_side,
     softmax,
     with_each,
 )
 
+# Families that have a temperature to find.
+TEMPERED = (Classification, Value)
 # Wide enough for any model that has learnt something; a fit beyond says more of the rows than of the model.
 LOWEST, HIGHEST = 0.5, 4.0
 # Fewer rows would make an honest model worse as often as better.
@@ -40,7 +42,7 @@ def settle(folder: Path, validation: Rows) -> Outcome:
         validation: rows that it hasn't learnt from.
     """
     model = EdgeModel(folder)
-    if isinstance(model.outcome, Retrieval):
+    if not any(isinstance(part.outcome, TEMPERED) for part in parts_of(model.outcome)):
         return model.outcome
     logits = model.logits(validation.records(model.text_columns[0]))
     outcome = tempered(model.outcome, logits, validation.truth)
@@ -59,7 +61,7 @@ def tempered(outcome: Outcome, logits: Probabilities, truth: Truth) -> Outcome:
 
     def settled(part: Part) -> Single:
         rows, told = truth.of(part)
-        if not isinstance(part.outcome, Classification | Value) or len(told) < FEWEST_ROWS:
+        if not isinstance(part.outcome, TEMPERED) or len(told) < FEWEST_ROWS:
             return part.outcome
         targets, weights = part.outcome.targets(told.values), told.weights
         return replace(part.outcome, temperature=temperature(logits[rows][:, part.columns], targets, weights))

@@ -7,12 +7,12 @@ from potstill.compress.export import check_parity
 from potstill.compress.index import index
 from potstill.compress.pack import MODEL, pack, write_words
 from potstill.compress.quantize import quantize_int8
-from potstill.compress.settle import settle
+from potstill.compress.settle import TEMPERED, settle
 from potstill.data.dataset import Schema, read_rows, read_schema
 from potstill.data.split import SPLITS
 from potstill.learn.model import encode, load_model
 from potstill.machine import instruction_set
-from potstill.outcomes import Classification, Retrieval, Value, parts_of
+from potstill.outcomes import Retrieval, parts_of
 from potstill.recipe import Compress
 from potstill.store import writing
 
@@ -60,7 +60,7 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         f"ONNX equals PyTorch on {parity.parity_rows} rows (largest difference {parity.parity_max_difference:.1e}); "
         f"{sizes['float'] / 1e6:.1f} MB as float, {sizes['int8'] / 1e6:.1f} MB as int8"
     )
-    found = [part for part in parts_of(settled) if isinstance(part.outcome, Classification | Value)]
+    found = [part for part in parts_of(settled) if isinstance(part.outcome, TEMPERED)]
     temperatures = {part.named("temperature"): part.outcome.temperature for part in found}
     return {
         **temperatures,

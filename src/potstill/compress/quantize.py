@@ -4,6 +4,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -21,6 +22,14 @@ def quantize_int8(source: Path, target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
             prepared = Path(scratch) / "prepared.onnx"
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            _forget_shapes(prepared)
             quantize_dynamic(prepared, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
     finally:
         logger.setLevel(level)
+
+
+def _forget_shapes(path: Path) -> None:
+    """Drop noted shapes: some exporters note those of weights too, and the quantiser trips where it transposes one."""
+    graph = onnx.load(path)
+    del graph.graph.value_info[:]
+    onnx.save(graph, path)

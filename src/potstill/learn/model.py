@@ -279,6 +279,11 @@ def load_encoder(location: str) -> tuple[nn.Module, Any]:
     return encoder, tokenizer
 
 
+def best_device() -> torch.device:
+    """Where a model learns and answers fastest: a GPU, if this machine has one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
     """Write encoder, tokenizer and head into an existing folder."""
     encoder: Any = model.encoder
@@ -324,9 +329,11 @@ def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tens
 def predict_logits(model: TaskModel, inputs: Inputs, pad_token_id: int, batch_size: int = 64) -> Tensor:
     """What `respond` says of each row, in the order given; batches of like length, so that little is padding."""
     model.eval()
+    device = next(model.parameters()).device
     order = sorted(range(len(inputs)), key=lambda i: len(inputs.ids[i]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    said = torch.cat([model.respond(inputs.batch(rows, pad_token_id)) for rows in batches])
+    batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    made = (inputs.batch(rows, pad_token_id) for rows in batches)
+    said = torch.cat([model.respond({name: part.to(device) for name, part in batch.items()}) for batch in made]).cpu()
     logits = torch.empty_like(said)
     logits[order] = said
     return logits

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from potstill.data.dataset import Rows
-from potstill.learn.model import HEAD, TaskModel, encode, load_model, predict_logits
+from potstill.learn.model import HEAD, TaskModel, best_device, encode, load_model, predict_logits
 from potstill.outcomes import Outcome, parts_of
 
 Teacher = tuple[TaskModel, Any]
@@ -25,9 +25,10 @@ def load_teachers(teacher: Path, outcome: Outcome) -> list[Teacher]:
 
 
 def teachers_logits(teachers: Sequence[Teacher], rows: Rows) -> npt.NDArray[np.float32]:
-    """Logits `[rows, outcomes]` of all tasks, in the order of the teachers."""
+    """Logits `[rows, outcomes]` of all tasks, in the order of the teachers, worked out on the best device."""
+    device = best_device()
     each = [
-        predict_logits(model, encode(tokenizer, rows, model.head), tokenizer.pad_token_id).numpy()
+        predict_logits(model.to(device), encode(tokenizer, rows, model.head), tokenizer.pad_token_id).numpy()
         for model, tokenizer in teachers
     ]
     return np.concatenate(each, axis=1)

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from potstill.learn.model import Inputs, TaskModel
+from potstill.learn.model import Inputs, TaskModel, best_device
 from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth, meanings_of, primary, score
 from potstill.outcomes import Outcome, parts_of, probabilities_of
@@ -190,7 +190,7 @@ def train(
         trainer.remove_callback(PrinterCallback)
         with in_bfloat16(model.encoder) if _wants_bfloat16(settings) else contextlib.nullcontext():
             trainer.train()
-    return model.eval(), history.epochs
+    return model.cpu().eval(), history.epochs
 
 
 def _scored(outcome: Outcome, truth: Truth, logits: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -208,7 +208,7 @@ def in_bfloat16(encoder: Any) -> Iterator[None]:
 
     Weights, sums, norms and what stands on top stay float32, and so does all that is measured.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device().type
     exact = encoder.forward
 
     def forward(*inputs: Any, **named: Any) -> Any:

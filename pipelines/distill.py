@@ -35,6 +35,7 @@ def build(recipe: Recipe) -> BaseComponent:
         encoder: str = teacher.encoder,
         teacher_epochs: int = teacher.epochs,
         teacher_learning_rate: float = teacher.learning_rate,
+        cross_fit: int = recipe.signals.cross_fit,
         layers: int = form.layers,
         temperature: float = settings.temperature,
         alpha: float = settings.alpha,
@@ -47,6 +48,8 @@ def build(recipe: Recipe) -> BaseComponent:
         promote: str = registration.promote,
         data_settings: dict = _rest(data, "source", "train", "test"),  # noqa: B008
         teacher_settings: dict = _rest(teacher, "encoder", "epochs", "learning_rate"),  # noqa: B008
+        signals_settings: dict = _rest(recipe.signals),  # noqa: B008
+        signals_store: str = "",
         student_settings: dict = _rest(form, "layers"),  # noqa: B008
         distill_settings: dict = _rest(settings, "temperature", "alpha", "epochs", "learning_rate"),  # noqa: B008
         compress_settings: dict = _rest(recipe.compress),  # noqa: B008
@@ -63,6 +66,7 @@ def build(recipe: Recipe) -> BaseComponent:
             encoder: The teacher's encoder: a hub name, a folder, or package:NAME/path.
             teacher_epochs: The teacher's passes over the training rows, at most.
             teacher_learning_rate: Peak of the teacher's schedule.
+            cross_fit: Teachers more, each of which scores only training rows that it never saw; 0 is none.
             layers: How many of the teacher's layers the student keeps, evenly spread.
             temperature: Softens teacher and student; higher shows more of the teacher's doubts.
             alpha: Weight of the teacher's view, from 0 (labels alone) to 1 (teacher alone).
@@ -75,6 +79,8 @@ def build(recipe: Recipe) -> BaseComponent:
             promote: if-better makes a better version the champion; never leaves it a challenger.
             data_settings: The other settings of the data section, as JSON.
             teacher_settings: The other settings of the teacher section, as JSON.
+            signals_settings: The signals section, as JSON.
+            signals_store: Folder where tables of signals are kept by address. Empty keeps each with its run.
             student_settings: The other settings of the student section, as JSON.
             distill_settings: The other settings of the distill section, as JSON.
             compress_settings: The compress section, as JSON.
@@ -107,9 +113,12 @@ def build(recipe: Recipe) -> BaseComponent:
                 epochs=teacher_epochs,
                 learning_rate=teacher_learning_rate,
                 settings=teacher_settings,
+                cross_fit=cross_fit,
             ).set_display_name("Fine-tune the teacher")
             taught = {"teacher": large.outputs["teacher"], "teacher_digest": large.outputs["Output"]}
-            table = extract(**dataset, **taught).set_display_name("Extract the teacher's logits")
+            table = extract(**dataset, **taught, settings=signals_settings, store=signals_store).set_display_name(
+                "Extract what the teacher says"
+            )
             signals = {"signals": table.outputs["signals"], "signals_digest": table.outputs["Output"]}
             training = {
                 "layers": layers,

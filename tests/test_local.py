@@ -7,6 +7,7 @@ from kfp import dsl
 from rich.console import Console
 
 from potstill.local import DigestCache, Follower, _point_latest
+from potstill.store import point_to
 
 
 def follower() -> tuple[Follower, io.StringIO, io.StringIO]:
@@ -84,6 +85,19 @@ def test_a_result_whose_files_are_gone_is_made_again(cache: DigestCache, tmp_pat
     cache.put(name, {"teacher": dsl.Model(name="teacher", uri=str(tmp_path / "teacher"))})
     assert cache.get(name) is not None
     (tmp_path / "teacher").rmdir()
+    assert cache.get(name) is None
+
+
+def test_a_result_that_lies_elsewhere_and_is_gone_is_made_again(cache: DigestCache, tmp_path: Path):
+    table, signals = tmp_path / "store", tmp_path / "signals"
+    table.mkdir()
+    signals.mkdir()
+    (table / "manifest.json").write_text("{}", encoding="utf-8")
+    point_to(table, "manifest.json", signals)
+    name = key(cache, dataset("/runs/1/dataset", digest="abc"))
+    cache.put(name, {"signals": dsl.Artifact(name="signals", uri=str(signals)), "Output": "digest"})
+    assert cache.get(name) is not None
+    (table / "manifest.json").unlink()
     assert cache.get(name) is None
 
 

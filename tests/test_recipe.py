@@ -151,6 +151,13 @@ def test_a_column_that_tells_the_outcome_is_refused_as_an_input(tmp_path: Path):
     )
 
 
+def test_terms_and_their_schedules_are_read(tmp_path: Path):
+    knobs = "distill.terms={kl: 1, vector: 0.5}", "distill.schedules={vector: {to: 0}, temperature: {to: 1}}"
+    recipe = load(tmp_path, GOOD, "signals.vectors=true", *knobs)
+    assert recipe.distill.inner_terms == ["vector"]
+    assert recipe.distill.schedules["vector"].form == "linear"
+
+
 RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
 
 
@@ -170,6 +177,22 @@ RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
         ),
         (("data.most_flawed=1.5",), "data.most_flawed"),
         (("teacher.precision=float16",), "teacher.precision"),
+        (("signals.cross_fit=1",), "cross_fit: 1 fold would leave nothing"),
+        (("distill.terms.kll=1",), "distill.terms"),
+        (("distill.terms={vector: 1}",), "distill.terms.vector asks for the teacher's vectors: set signals.vectors"),
+        (("distill.terms={hidden: 1}", "distill.alpha=1"), "alpha: 1 without a term of logits"),
+        ((*RATE, "distill.terms={decoupled_target: 1}"), "distill.terms.decoupled_target needs a right class"),
+        (("distill.schedules={alhpa: {to: 0}}",), "schedules: 'alhpa' has none; one of these can: kl, temperature"),
+        (("distill.schedules={alpha: {to: 2}}",), "schedules.alpha.to: 2 must be from 0 to 1"),
+        (("distill.schedules={kl: {to: 2, form: steps}}",), "distill.schedules.kl.form"),
+        ((*RATE, "teacher.class_weights=balanced"), "teacher.class_weights needs a task of kind: classification"),
+        ((*RATE, "distill.label_smoothing=0.1"), "distill.label_smoothing needs a task of kind: classification"),
+        ((*RATE, "data.group=user", "data.unlabelled=more.csv"), "data.unlabelled can't be used with data.group"),
+        (("data.unlabelled=more.csv", "distill.alpha=0"), "data.unlabelled teaches by the teacher's logits"),
+        (
+            ("tasks.sentiment.kind=retrieval", "signals.vectors=true"),
+            "signals.vectors: what a retrieval's",
+        ),
     ],
 )
 def test_knobs_that_do_not_go_together_are_refused(tmp_path: Path, overrides: tuple[str, ...], message: str):
@@ -192,6 +215,7 @@ TOPIC = "tasks.topic={kind: classification, label: topic}"
         (("teacher.per_task=true",), "teacher.per_task is for recipes of several tasks"),
         (("distill.balance=0.5",), "distill.balance is for recipes of several tasks"),
         ((TOPIC, "tasks.sentiment.weight=cost"), "tasks.sentiment.weight is for recipes of one task"),
+        ((TOPIC, "teacher.per_task=true", "distill.terms={hidden: 1}"), "distill.terms.hidden looks into one teacher"),
         ((TOPIC, "data.group=user"), "data.group is for recipes of one task"),
         ((TOPIC, "tasks.more={kind: retrieval, label: answer}"), "tasks.more.kind: retrieval is for recipes of one"),
         (("tasks.Topic={label: topic}",), "tasks.Topic"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import UserError
-from potstill.store import folder_digest, resolve, to_json, write_text, writing
+from potstill.store import folder_behind, folder_digest, point_to, resolve, to_json, write_text, writing
 
 
 def test_a_folder_appears_whole(tmp_path: Path):
@@ -78,3 +78,19 @@ def test_what_is_not_a_number_is_null_in_json():
     text = to_json({"a": [1.5, math.nan], "b": {"c": (math.inf, "nan")}, "é": None})
     assert json.loads(text) == {"a": [1.5, None], "b": {"c": [None, "nan"]}, "é": None}
     assert "é" in text
+
+
+def test_a_folder_may_stand_for_another_as_long_as_that_is_the_same(tmp_path: Path):
+    table, stands = tmp_path / "table", tmp_path / "stands"
+    for folder in (table, stands):
+        folder.mkdir()
+    assert folder_behind(table) == table
+    (table / "told.json").write_text("1", encoding="utf-8")
+    point_to(table, "told.json", stands)
+    assert folder_behind(stands) == table
+    (table / "told.json").write_text("2", encoding="utf-8")
+    with pytest.raises(UserError, match=r"table: it has changed since .*stands"):
+        folder_behind(stands)
+    (table / "told.json").unlink()
+    with pytest.raises(UserError, match=r"table: it is gone"):
+        folder_behind(stands)

@@ -11,34 +11,42 @@ def extract(
     dataset_digest: str,
     teacher: dsl.Input[dsl.Model],
     teacher_digest: str,
+    settings: dict,
+    store: str,
     recipe_name: str,
     code_version: str,
     signals: dsl.Output[dsl.Artifact],
 ) -> str:
-    """Write the teacher's logits for every row as a table.
+    """Write what the teacher says of every row as a table.
 
     Args:
         dataset: What ingest wrote.
         dataset_digest: Its digest.
         teacher: What teach wrote.
         teacher_digest: Its digest.
+        settings: The recipe's signals section.
+        store: Folder where tables are kept by address, so that no row is scored twice. Empty keeps them with the run.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
-        signals: Logits by row digest, as Parquet, with a manifest.
+        signals: Logits by row digest, as Parquet, with a manifest; or where in the store they are.
 
     Returns:
         Digest of the signals.
     """
     from pathlib import Path
 
-    from potstill import store, tracking
+    from potstill import recipe, tracking
+    from potstill.learn.signals import table_digest
     from potstill.steps.extract import extract as run
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
     with tracking.step("extract", recipe_name, {"code_version": code_version, **digests}) as log:
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
-        log.metrics(run(*folders, dataset_digest=dataset_digest, teacher_digest=teacher_digest))
-        digest = store.folder_digest(Path(signals.path))
+        section = recipe.section(recipe.Signals, "signals", settings)
+        log.params(section.model_dump(mode="json"))
+        kept = Path(store) if store else None
+        log.metrics(run(*folders, section, dataset_digest, teacher_digest, kept))
+        digest = table_digest(Path(signals.path))
         log.tags({"signals_digest": digest})
         signals.metadata.update(digest=digest, mlflow_run_id=log.run_id)
     return digest

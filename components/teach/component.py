@@ -13,6 +13,7 @@ def teach(
     epochs: int,
     learning_rate: float,
     settings: dict,
+    cross_fit: int,
     recipe_name: str,
     code_version: str,
     teacher: dsl.Output[dsl.Model],
@@ -26,6 +27,7 @@ def teach(
         epochs: Passes over the training rows, at most.
         learning_rate: Peak of the schedule.
         settings: The other settings of the recipe's teacher section.
+        cross_fit: How many teachers more, each of which never sees its own fold of the training rows.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         teacher: A Hugging Face folder and its head.
@@ -41,8 +43,8 @@ def teach(
     values = {**settings, "encoder": encoder, "epochs": epochs, "learning_rate": learning_rate}
     with tracking.step("teach", recipe_name, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
         section = recipe.section(recipe.Teacher, "teacher", values)
-        log.params(section.model_dump(mode="json"))
-        log.metrics(run(Path(dataset.path), section, Path(teacher.path), log.epoch))
+        log.params(section.model_dump(mode="json") | {"cross_fit": cross_fit})
+        log.metrics(run(Path(dataset.path), section, Path(teacher.path), log.epoch, cross_fit))
         digest = store.folder_digest(Path(teacher.path))
         log.tags({"teacher_digest": digest})
         teacher.metadata.update(digest=digest, mlflow_run_id=log.run_id)

@@ -28,7 +28,7 @@ from potstill.errors import UserError
 from potstill.pipelines import distill
 from potstill.progress import duration
 from potstill.recipe import Recipe
-from potstill.store import write_text
+from potstill.store import folder_behind, write_text
 
 EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z]+) │ (.*)$")
 # A thread that waits should not burn a core that a neighbour needs; results don't depend on it.
@@ -128,9 +128,21 @@ class DigestCache(cache.LocalCache):
     def get(self, key: str) -> dict[str, Any] | None:
         """Cached outputs, announced to the follower."""
         found: dict[str, Any] | None = super().get(key)
+        if found is not None and not all(map(_is_there, found.values())):
+            return None
         if found is not None:
             self._follower.reused(self._asked[key])
         return found
+
+
+def _is_there(output: Any) -> bool:
+    """Whether the folder that an output stands for is still there."""
+    if isinstance(output, dsl.Artifact) and Path(output.path).is_dir():
+        try:
+            folder_behind(Path(output.path))
+        except UserError:
+            return False
+    return True
 
 
 def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None) -> Path:
@@ -197,7 +209,7 @@ def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
     local.config.LocalExecutionConfig.instance.cache_root = cache_root
     with contextlib.redirect_stdout(follower), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        distill.build(recipe)(code_version=code_version())
+        distill.build(recipe)(code_version=code_version(), signals_store=str(root / "signals"))
 
 
 def _conclude(folder: Path, steps: dict[str, StepState], wall_s: float) -> None:

@@ -141,6 +141,9 @@ class Data(Section):
     out_of_scope: Location | None = Field(
         None, description="Texts that no label fits; they only measure what a task with `refuse` refuses."
     )
+    unlabelled: Location | None = Field(
+        None, description="Rows without a label: the teacher says what it thinks of them, and the student learns it."
+    )
     item_weeks: ItemWeeks | None = Field(None, description="Make items' weeks of single sales first; needs source.")
     most_flawed: float = Field(
         0.5, ge=0, le=1, description="Share of rows that may be set aside as unusable; with more the data is refused."
@@ -256,6 +259,10 @@ class Training(Section):
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay, on weight matrices.")
     patience: int = Field(2, ge=1, le=1000, description="Epochs without a better validation score before stopping.")
     focus: float = Field(0, ge=0, le=10, description="Above 0, easy examples count less (focal loss).")
+    label_smoothing: Share = Field(0, description="Share of a label that is spread over all classes: less sure.")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: each class counts as much as any other, however rare."
+    )
     listwise: float = Field(
         0, ge=0, le=1, description="Weight of a row's place among its group, against the row alone."
     )
@@ -305,6 +312,54 @@ class Student(Section):
         return self.layers if self.keep is None else self.keep
 
 
+class Signals(Section):
+    """What is kept of what the teacher says."""
+
+    cross_fit: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Above 1: so many teachers more, each of which scores only training rows that it never saw.",
+    )
+    vectors: bool = Field(False, description="Keep the teacher's pooled vectors beside its logits (term `vector`).")
+    part_rows: int = Field(16_384, ge=1, le=1_000_000, description="Rows in one part: what a killed extraction loses.")
+
+    @model_validator(mode="after")
+    def _folds_are_several(self) -> Self:
+        if self.cross_fit == 1:
+            raise ValueError("cross_fit: 1 fold would leave nothing to teach its teacher; 0 is none, 2 the fewest")
+        return self
+
+
+# What each soft term compares; some need what logits alone can't give.
+LOGIT_TERMS = ("kl", "soft_ce", "focal", "mse", "dist_between", "dist_within", "decoupled_target", "decoupled_others")
+LAYER_TERMS = ("hidden", "attention", "relation")
+VECTOR_TERM = "vector"
+Term = Literal[
+    "kl",
+    "soft_ce",
+    "focal",
+    "mse",
+    "dist_between",
+    "dist_within",
+    "decoupled_target",
+    "decoupled_others",
+    "hidden",
+    "attention",
+    "relation",
+    "vector",
+]
+Weight = Annotated[float, Field(ge=0, le=1000)]
+KL_ALONE: dict[Term, float] = {"kl": 1.0}
+
+
+class Schedule(Section):
+    """How a knob changes while the student learns, from its own value on."""
+
+    to: float = Field(ge=0, le=1000, description="Its value at the end.")
+    form: Literal["linear", "cosine"] = Field("linear", description="cosine: slow at both ends.")
+
+
 class Distill(Training):
     """How the student learns."""
 
@@ -319,11 +374,36 @@ class Distill(Training):
     )
     align: float = Field(0, ge=0, le=100, description="Weight of a retrieval's vectors' distance from the teacher's.")
     margin: float = Field(0, ge=0, le=10, description="Weight of the teacher's margins between rows of a group.")
+    terms: dict[Term, Weight] = Field(
+        KL_ALONE, min_length=1, description="What of the teacher is imitated, and how much each counts within alpha."
+    )
+    standardise: bool = Field(
+        False, description="Bring each row's logits to mean 0, deviation 1 first: proportions count, not scale."
+    )
+    schedules: dict[str, Schedule] = Field(
+        {}, description="Knob (temperature, alpha or a term) → where it goes while the student learns."
+    )
 
     @property
     def compares_rows(self) -> bool:
         """Whether the rows of a group must come together."""
         return self.listwise > 0 or self.margin > 0
+
+    @property
+    def inner_terms(self) -> list[Term]:
+        """The terms that compare more than logits."""
+        return [term for term in self.terms if term not in LOGIT_TERMS]
+
+    @model_validator(mode="after")
+    def _schedules_what_there_is(self) -> Self:
+        known = dict.fromkeys(map(str, self.terms), (0.0, 1000.0)) | {"temperature": (1e-3, 100.0), "alpha": (0.0, 1.0)}
+        for knob, schedule in self.schedules.items():
+            if knob not in known:
+                raise ValueError(f"schedules: {knob!r} has none; one of these can: {', '.join(known)}")
+            low, high = known[knob]
+            if not low <= schedule.to <= high:
+                raise ValueError(f"schedules.{knob}.to: {schedule.to:g} must be from {low:g} to {high:g}")
+        return self
 
 
 class Compress(Section):
@@ -376,6 +456,7 @@ class Recipe(Section):
         min_length=1, max_length=20, description="What is predicted: one task, or several by one model."
     )
     teacher: Teacher
+    signals: Signals = Signals()
     student: Student = Student()
     distill: Distill = Distill()
     compress: Compress = Compress()
@@ -400,6 +481,44 @@ class Recipe(Section):
     def _aligns_only_vectors(self) -> Self:
         if self.distill.align and not any(task.kind == "retrieval" for task in self.tasks.values()):
             raise ValueError("distill.align compares vectors: it needs a task of kind: retrieval")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_signals_that_its_terms_ask_for(self) -> Self:
+        kinds = [task.kind for task in self.tasks.values()]
+        terms = self.distill.terms
+        if VECTOR_TERM in terms and not self.signals.vectors:
+            raise ValueError("distill.terms.vector asks for the teacher's vectors: set signals.vectors: true")
+        alone = [term for term in terms if term in (*LAYER_TERMS, VECTOR_TERM)]
+        if alone and "retrieval" in kinds:
+            raise ValueError(f"distill.terms.{alone[0]}: a retrieval's vectors are compared by distill.align")
+        if self.signals.vectors and "retrieval" in kinds:
+            raise ValueError("signals.vectors: what a retrieval's teacher says are vectors already")
+        if alone and self.teacher.per_task:
+            raise ValueError(f"distill.terms.{alone[0]} looks into one teacher: it can't be used with teacher.per_task")
+        decoupled = [term for term in terms if term.startswith("decoupled")]
+        if decoupled and set(kinds) != {"classification"}:
+            raise ValueError(f"distill.terms.{decoupled[0]} needs a right class: tasks of kind: classification alone")
+        if not any(term in terms for term in LOGIT_TERMS) and self.distill.alpha == 1:
+            raise ValueError("distill: alpha: 1 without a term of logits would leave the student's head untaught")
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_classes(self) -> Self:
+        for name, part in (("teacher", self.teacher), ("distill", self.distill)):
+            asked = [knob for knob in ("class_weights", "label_smoothing") if getattr(part, knob) not in {"none", 0}]
+            if asked and not any(task.kind == "classification" for task in self.tasks.values()):
+                raise ValueError(f"{name}.{asked[0]} needs a task of kind: classification")
+        return self
+
+    @model_validator(mode="after")
+    def _pools_what_can_be_scored(self) -> Self:
+        if self.data.unlabelled is None:
+            return self
+        if self.data.group or any(task.kind == "retrieval" for task in self.tasks.values()):
+            raise ValueError("data.unlabelled can't be used with data.group or a task of kind: retrieval")
+        if not any(term in self.distill.terms for term in LOGIT_TERMS) or self.distill.alpha == 0:
+            raise ValueError("data.unlabelled teaches by the teacher's logits: it needs a term of them, and alpha")
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,8 @@ from typing import Any
 from potstill.errors import UserError
 
 PACKAGE_SCHEME = "package:"
+# In a folder that stands for another.
+POINTER = "elsewhere.json"
 
 
 @contextmanager
@@ -46,6 +48,35 @@ def write_text(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content: 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def point_to(target: Path, told_by: str, folder: Path) -> None:
+    """Let a folder stand for another one, whose file `told_by` tells whether it is still the same."""
+    told = {"folder": str(target.absolute()), "told_by": told_by, "sha256": file_digest(target / told_by)}
+    write_text(folder / POINTER, json.dumps(told, indent=1))
+
+
+def folder_behind(folder: Path) -> Path:
+    """The folder that a folder stands for; itself, if it stands for none.
+
+    Raises:
+        UserError: that one isn't there, or not the same any more.
+    """
+    if not (folder / POINTER).is_file():
+        return folder
+    told = json.loads((folder / POINTER).read_text(encoding="utf-8"))
+    target = Path(told["folder"])
+    if not (target / told["told_by"]).is_file():
+        raise UserError(f"{target}: it is gone, but {folder} stands for it; run the step that made it again")
+    if file_digest(target / told["told_by"]) != told["sha256"]:
+        raise UserError(f"{target}: it has changed since {folder} came to stand for it; run again")
+    return target
 
 
 def to_json(values: Any) -> str:

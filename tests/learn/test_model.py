@@ -16,11 +16,11 @@ from potstill.learn.model import (
     Head,
     Inputs,
     NormalHead,
+    Pooling,
     TaskModel,
     load_encoder,
     load_model,
     pad_batch,
-    pool,
     predict_logits,
     save_model,
 )
@@ -31,12 +31,12 @@ HEAD = Head("sentiment", Classification(("negative", "positive")), "mean", 16)
 
 def test_mean_pooling_leaves_padding_out():
     tokens = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])
-    assert pool(tokens, torch.tensor([[1, 1, 0]]), "mean").tolist() == [[2.0, 3.0]]
+    assert Pooling("mean")(tokens, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
 
 
 def test_cls_pooling_takes_the_first_token():
     tokens = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    assert pool(tokens, torch.tensor([[1, 1]]), "cls").tolist() == [[1.0, 2.0]]
+    assert Pooling("cls")(tokens, torch.tensor([[1, 1]])).tolist() == [[1.0, 2.0]]
 
 
 def test_padding_fills_on_the_right_and_is_masked():

@@ -1,11 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from potstill.learn import terms
-from potstill.learn.student import soft_loss, weighed
+from potstill.learn.objective import soft_loss, weighed
 from potstill.outcomes import Rate
 from potstill.recipe import Distill
 
@@ -164,3 +165,109 @@ def test_alignment_is_zero_on_the_teachers_vectors_and_grows_with_the_angle():
     teacher = torch.cat([east, north])[None]
     for student, expected in (((east, north), 0), ((north, north), 1), ((-east, north), 2), ((-east, -north), 4)):
         assert terms.alignment(torch.cat(student)[None], teacher).tolist() == [expected]
+
+
+def test_soft_cross_entropy_is_the_divergence_and_the_teachers_own_entropy():
+    student, teacher = torch.randn(5, 4), torch.randn(5, 4)
+    shares = (teacher / 3).softmax(1)
+    entropy = 9 * -(shares * shares.log()).sum(1)
+    expected = terms.kl_divergence(student, teacher, 3.0) + entropy
+    assert torch.allclose(terms.soft_cross_entropy(student, teacher, 3.0), expected, atol=1e-5)
+
+
+def test_smoothing_and_class_weights_are_those_of_pytorch():
+    student, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 3, 1])
+    targets, weights = F.one_hot(labels, 4).float(), torch.tensor([1.0, 0.5, 2.0, 3.0])
+    expected = F.cross_entropy(student, labels, reduction="none", label_smoothing=0.2)
+    assert torch.allclose(terms.cross_entropy(student, targets, smoothing=0.2), expected, atol=1e-6)
+    expected = F.cross_entropy(student, labels, weights, reduction="none")
+    assert torch.allclose(terms.cross_entropy(student, targets, class_weights=weights), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"focus": 2.0}, {"smoothing": 0.1}, {"class_weights": torch.ones(3)}])
+def test_a_row_without_a_label_says_nothing(knobs: dict[str, object]):
+    assert terms.cross_entropy(torch.randn(2, 3), torch.zeros(2, 3), **knobs).tolist() == [0, 0]
+
+
+def test_standardised_logits_forget_shift_and_scale_but_not_proportion():
+    student = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 3.0]])
+    found = terms.standardise(student)
+    assert torch.allclose(found.mean(1), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(found.pow(2).mean(1), torch.ones(2), atol=1e-5)
+    assert torch.allclose(terms.standardise(5 * student - 7), found, atol=1e-5)
+    assert terms.standardise(torch.zeros(1, 3)).isfinite().all()
+
+
+def test_focal_kl_matches_a_hand_computed_value_and_forgets_what_is_learnt():
+    # As above: KL of (1/2, 1/2) from (4/5, 1/5).
+    teacher, student = logits((2 * math.log(4), 0.0)), logits((1.0, 1.0))
+    divergence = 0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)
+    by_hand = (1 - math.exp(-divergence)) ** 2 * 4 * divergence
+    assert terms.focal_kl(student, teacher, 2.0).item() == pytest.approx(by_hand, rel=1e-5)
+    assert terms.focal_kl(teacher, teacher, 2.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_logit_mse_is_that_of_centred_logits():
+    # Centred (−1, 1) against (−2, 2): squares 1 and 1.
+    assert terms.logit_mse(logits((0.0, 2.0)), logits((10.0, 14.0))).item() == pytest.approx(1.0)
+
+
+def test_dist_compares_correlations_between_and_within_classes():
+    student, teacher = torch.randn(6, 4), torch.randn(6, 4)
+    one, other = (each.div(2).softmax(1).numpy() for each in (student, teacher))
+    rows = [4 * (1 - np.corrcoef(one[i], other[i])[0, 1]) for i in range(6)]
+    assert terms.dist_between(student, teacher, 2.0).tolist() == pytest.approx(rows, abs=1e-4)
+    classes = np.mean([4 * (1 - np.corrcoef(one[:, k], other[:, k])[0, 1]) for k in range(4)])
+    assert terms.dist_within(student, teacher, 2.0).tolist() == pytest.approx([classes] * 6, abs=1e-4)
+
+
+def test_decoupled_terms_add_up_to_the_divergence_as_their_paper_says():
+    student, teacher = torch.randn(5, 4), torch.randn(5, 4)
+    targets = F.one_hot(torch.tensor([0, 3, 1, 2, 2]), 4).float()
+    right = (teacher / 2).softmax(1)[targets > 0]
+    target = terms.decoupled_target(student, teacher, targets, 2.0)
+    others = terms.decoupled_others(student, teacher, targets, 2.0)
+    assert torch.allclose(target + (1 - right) * others, terms.kl_divergence(student, teacher, 2.0), atol=1e-4)
+
+
+def test_decoupled_terms_matched_by_hand():
+    # Teacher (1/2, 1/3, 1/6), student (1/2, 1/4, 1/4). The first is right; the others are (2/3, 1/3) and (1/2, 1/2).
+    teacher, student = logits((1 / 2, 1 / 3, 1 / 6)).log(), logits((1 / 2, 1 / 4, 1 / 4)).log()
+    targets = logits((1.0, 0.0, 0.0))
+    assert terms.decoupled_target(student, teacher, targets, 1.0).item() == pytest.approx(0, abs=1e-6)
+    by_hand = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
+    assert terms.decoupled_others(student, teacher, targets, 1.0).item() == pytest.approx(by_hand, abs=1e-6)
+    unlabelled = torch.zeros(1, 3)
+    assert terms.decoupled_target(student, teacher, unlabelled, 1.0).item() == 0
+    assert terms.decoupled_others(student, teacher, unlabelled, 1.0).item() == 0
+
+
+def test_vectors_are_compared_by_their_angle():
+    east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]])
+    found = [terms.vector_distance(student, east).item() for student in (3 * east, north, -east)]
+    assert found == pytest.approx([0, 1, 2])
+
+
+def test_hidden_states_of_padding_do_not_count():
+    student = torch.tensor([[[1.0, 1.0], [3.0, 1.0], [9.0, 9.0]]])
+    # Squares 0 and 4, over two dimensions; the third token is padding.
+    assert terms.hidden_distance(student, torch.ones(1, 3, 2), torch.tensor([[1, 1, 0]])).item() == pytest.approx(1.0)
+
+
+def test_attention_to_padding_does_not_count():
+    mask = torch.tensor([[1, 1, 0]])
+    student, teacher = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+    teacher[0, 0, 0, 0] = math.log(4)
+    teacher[..., 2] = 50.0
+    student[0, 0, 2] = torch.tensor([9.0, -9.0, 3.0])
+    # The first of two real tokens: (4/5, 1/5) from (1/2, 1/2); the second agrees.
+    by_hand = (0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)) / 2
+    assert terms.attention_divergence(student, teacher, mask).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_relations_are_scaled_products_within_each_head():
+    states = torch.randn(2, 5, 12)
+    found = terms.relations(states, 3)
+    assert found.shape == (2, 3, 5, 5)
+    part = states[1, :, 4:8]
+    assert torch.allclose(found[1, 1], part @ part.T / 2, atol=1e-5)

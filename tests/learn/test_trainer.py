@@ -6,7 +6,7 @@ import torch
 
 from potstill.learn import trainer
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
-from potstill.learn.student import hard_loss
+from potstill.learn.objective import hard_loss
 from potstill.learn.trainer import Epoch, Examples, Units, in_bfloat16, repeats, train
 from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth
@@ -26,8 +26,7 @@ def tiny(encoder: Path, rows: int = 160, **knobs: object) -> tuple[TaskModel, li
     cut = rows * 3 // 4
     settings = Training.model_validate({"epochs": 4, "learning_rate": 5e-3, "batch_size": 16} | knobs)
     return train(
-        lambda: TaskModel(load_encoder(str(encoder))[0], HEAD),
-        hard_loss(settings, HEAD.outcome),
+        lambda: (TaskModel(load_encoder(str(encoder))[0], HEAD), hard_loss(settings, HEAD.outcome)),
         Examples(Inputs(ids[:cut]), Truth(labels[:cut])),
         Examples(Inputs(ids[cut:]), Truth(labels[cut:])),
         settings,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from potstill.data.dataset import read_schema
-from potstill.recipe import Compress, Data, Distill, Split, Student, Task, Teacher
+from potstill.recipe import Compress, Data, Distill, Signals, Split, Student, Task, Teacher
 from potstill.steps.compress import Origin, compress
 from potstill.steps.control import control
 from potstill.steps.distill import distill
@@ -39,13 +39,15 @@ def line(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file: 
 
 
 def run_line(root: Path, encoder: Path, data: Data, tasks: dict[str, Task], **knobs: Mapping[str, Any]) -> Line:
-    """All steps from ingest to compress; `teacher` and `distill` may replace the quick settings."""
+    """All steps from ingest to compress; `teacher`, `signals` and `distill` may replace the quick settings."""
     settings = Teacher.model_validate({"encoder": str(encoder), "max_tokens": 16, **QUICK, **knobs.get("teacher", {})})
     made = Line(root, settings)
     ingest(data, tasks, made.dataset)
     digest = read_schema(made.dataset).digest
-    teach(made.dataset, settings, made.teacher)
-    extract(made.dataset, made.teacher, made.signals, dataset_digest=digest, teacher_digest="t", shard_rows=50)
+    folds = knobs.get("signals", {}).get("cross_fit", 0)
+    teach(made.dataset, settings, made.teacher, cross_fit=folds)
+    kept = Signals.model_validate({"part_rows": 50, **knobs.get("signals", {})})
+    extract(made.dataset, made.teacher, made.signals, kept, digest, "t")
     form, learning = Student(layers=2), Distill.model_validate({**QUICK, **knobs.get("distill", {})})
     distill(made.dataset, made.teacher, made.signals, form, learning, made.student)
     control(made.dataset, settings, form, learning, made.control)

@@ -11,7 +11,7 @@ from potstill.edge import EdgeModel
 from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import read_signals
 from potstill.metrics import auc
-from potstill.recipe import Compress, Data, Distill, Features, Recipe, Task, Teacher, load_recipe
+from potstill.recipe import Compress, Data, Distill, Features, Recipe, Signals, Task, Teacher, load_recipe
 from potstill.steps.compress import Origin, compress
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
@@ -71,8 +71,7 @@ def test_a_real_encoder_learns_real_reviews_and_int8_keeps_its_student(
 
     settings = Teacher.model_validate(recipe.teacher.model_dump() | {"epochs": 2, "max_tokens": 32})
     teach(tmp_path / "dataset", settings, tmp_path / "teacher")
-    names = {"dataset_digest": schema.digest, "teacher_digest": "t"}
-    extract(tmp_path / "dataset", tmp_path / "teacher", tmp_path / "signals", **names)
+    extract(tmp_path / "dataset", tmp_path / "teacher", tmp_path / "signals", Signals(), schema.digest, "t")
     knobs = Distill.model_validate(recipe.distill.model_dump() | {"epochs": 2})
     folders = tmp_path / "dataset", tmp_path / "teacher", tmp_path / "signals"
     distill(*folders, recipe.student, knobs, tmp_path / "student")
@@ -80,7 +79,7 @@ def test_a_real_encoder_learns_real_reviews_and_int8_keeps_its_student(
         tmp_path / "dataset",
         tmp_path / "student",
         Compress(),
-        Origin("r", **names, student_digest="s"),
+        Origin("r", schema.digest, "t", "s"),
         tmp_path / "edge",
     )
 

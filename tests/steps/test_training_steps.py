@@ -10,7 +10,7 @@ import torch
 from potstill.data.dataset import read_rows, read_schema
 from potstill.errors import UserError
 from potstill.learn.model import encode_texts, load_encoder, load_model, predict_logits
-from potstill.learn.signals import read_manifest, read_signals
+from potstill.learn.signals import MANIFEST, read_manifest, read_signals
 from potstill.recipe import Distill, Student
 from potstill.steps.control import control
 from potstill.steps.distill import distill
@@ -44,8 +44,8 @@ def test_the_same_recipe_gives_the_same_teacher_and_student(line: Line, tmp_path
 def test_signals_hold_the_teachers_logits_of_every_row_of_every_split(line: Line):
     schema, manifest = read_schema(line.dataset), read_manifest(line.signals)
     assert manifest.rows == sum(schema.rows.values())
-    assert manifest.outcomes == schema.outcome.names
-    assert (manifest.dataset_digest, manifest.teacher_digest) == (schema.digest, "t")
+    assert manifest.content.tasks == (("task", schema.outcome.names),)
+    assert (manifest.content.dataset_digest, manifest.content.teacher_digest) == (schema.digest, "t")
     model, tokenizer = load_model(line.teacher)
     for split in ("train", "validation", "test"):
         rows = read_rows(line.dataset, split, schema)
@@ -94,8 +94,8 @@ def test_layers_that_the_teacher_lacks_are_refused_and_nothing_is_written(line: 
 
 
 def test_signals_of_other_rows_are_refused(line: Line, tmp_path: Path):
-    manifest = json.loads((line.signals / "manifest.json").read_text())
+    manifest = json.loads((line.signals / MANIFEST).read_text())
     (tmp_path / "signals").mkdir()
-    (tmp_path / "signals" / "manifest.json").write_text(json.dumps(manifest | {"parts": []}))
-    with pytest.raises(UserError, match="no teacher logits for"):
+    (tmp_path / "signals" / MANIFEST).write_text(json.dumps(manifest | {"parts": []}))
+    with pytest.raises(UserError, match="no teacher's view of"):
         distill(line.dataset, line.teacher, tmp_path / "signals", Student(layers=2), Distill(), tmp_path / "student")

@@ -6,19 +6,20 @@ from typing import Any
 from torch import nn
 
 from potstill.errors import UserError
-
-# Where the common architectures keep their stack of layers.
-LAYER_PATHS = ("encoder.layer", "encoder.layers", "transformer.layer", "layers", "encoder.encoder.layer")
+from potstill.learn.anatomy import layer_stack, spread
 
 
-def spread(kept: int, layers: int) -> list[int]:
-    """Indices of `kept` of `layers` layers, evenly spread, the first and the last among them.
+def kept(encoder: nn.Module, layers: int | list[int]) -> list[int]:
+    """Which layers are kept, from 0: as many, evenly spread, or these.
 
-    One layer alone is the first. (Jiao et al. 2020 and Sun et al. 2019 compare such choices.)
+    Raises:
+        UserError: the encoder hasn't that many layers, or its layers aren't found.
     """
-    if kept == 1:
-        return [0]
-    return [round(i * (layers - 1) / (kept - 1)) for i in range(kept)]
+    _, stack = layer_stack(encoder)
+    chosen = spread(layers, len(stack)) if isinstance(layers, int) else layers
+    if len(chosen) > len(stack) or max(chosen) >= len(stack):
+        raise UserError(f"student.layers: {layers}: the encoder has {len(stack)} layers, numbered from 0")
+    return chosen
 
 
 def cut(encoder: nn.Module, layers: int | list[int]) -> nn.Module:
@@ -29,27 +30,16 @@ def cut(encoder: nn.Module, layers: int | list[int]) -> nn.Module:
         layers: how many, evenly spread, or which ones, from 0.
 
     Raises:
-        UserError: the encoder hasn't that many layers, or its layers aren't found.
+        UserError: see `kept`.
     """
-    path, stack = _stack(encoder)
-    chosen = spread(layers, len(stack)) if isinstance(layers, int) else layers
-    if len(chosen) > len(stack) or max(chosen) >= len(stack):
-        raise UserError(f"student.layers: {layers}: the encoder has {len(stack)} layers, numbered from 0")
+    chosen = kept(encoder, layers)
+    path, _ = layer_stack(encoder)
     student = copy.deepcopy(encoder)
-    kept = nn.ModuleList([student.get_submodule(path)[i] for i in chosen])  # type: ignore[index]
+    stack = nn.ModuleList([student.get_submodule(path)[i] for i in chosen])  # type: ignore[index]
     parent, _, name = path.rpartition(".")
-    setattr(student.get_submodule(parent), name, kept)
+    setattr(student.get_submodule(parent), name, stack)
     config: Any = student.config
-    config.num_hidden_layers = len(kept)
+    config.num_hidden_layers = len(stack)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in chosen]
     return student
-
-
-def _stack(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
-    modules = dict(encoder.named_modules())
-    for path in LAYER_PATHS:
-        stack = modules.get(path)
-        if isinstance(stack, nn.ModuleList):
-            return path, stack
-    raise UserError(f"student.layers: can't cut a {type(encoder).__name__}: its list of layers was not found")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from potstill.data.digest import shuffle_order
 from potstill.data.formats import FEATURE
 from potstill.errors import UserError
 from potstill.inputs import Features
@@ -31,6 +32,8 @@ REJECTED_SCHEMA = pa.schema(
 )
 ROW_GROUP_ROWS = 16_384
 OUT_OF_SCOPE = "out_of_scope"
+# Rows without a label, for a student to learn the teacher's view of.
+UNLABELLED = "unlabelled"
 # Rows by which a retrieval is judged, at most.
 MOST_CHOICES = 5_000
 
@@ -54,6 +57,8 @@ class Schema:
         out_of_scope: number of texts that no label fits.
         pair: whether the last text column is set apart from the others.
         season: numeric feature with the value one season before; none: there is none.
+        unlabelled: number of rows without a label, beside the splits.
+        apart: stored column whose equal values belong together: the one that divides, the group, or the text.
     """
 
     task: str
@@ -70,6 +75,8 @@ class Schema:
     out_of_scope: int = 0
     pair: bool = False
     season: str | None = None
+    unlabelled: int = 0
+    apart: str = "text"
 
     def of(self, part: Part) -> "Schema":
         """The same of one task."""
@@ -83,11 +90,12 @@ class Rows:
     Attributes:
         row: digests `[rows]`.
         text: `[rows]`.
-        value: labels as the outcome's values `[rows]`; of several tasks `[rows, tasks]`, NaN where there is none.
+        value: labels as the outcome's values `[rows]`; of several tasks `[rows, tasks]`; NaN where there is none.
         features: column → value, of each row.
         weight: how much each row counts `[rows]`; none: all alike.
         group: name of each row's group; none: rows aren't compared.
         answer: the label as text, where it is to be found among many; none otherwise.
+        apart: what equal rows mustn't be told apart by folds; none: their text.
     """
 
     row: list[str]
@@ -97,13 +105,14 @@ class Rows:
     weight: npt.NDArray[np.float64] | None = None
     group: list[str] | None = None
     answer: list[str] | None = None
+    apart: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.row)
 
     def first(self, count: int) -> "Rows":
         """The first so many rows; answers are then to be found among theirs."""
-        return self._at(list(range(min(count, len(self)))))
+        return self.at(list(range(min(count, len(self)))))
 
     def judged(self) -> "Rows":
         """The rows by which models are judged: all or, since choosing among n answers takes n² figures, the first."""
@@ -113,10 +122,31 @@ class Rows:
         """The rows that have a label for a task, with that label alone."""
         if part.place is None:
             return self
-        chosen = self._at(np.flatnonzero(np.isfinite(part.values(self.value))).tolist())
+        chosen = self.at(np.flatnonzero(np.isfinite(part.values(self.value))).tolist())
         return replace(chosen, value=part.values(chosen.value))
 
-    def _at(self, rows: Sequence[int]) -> "Rows":
+    def fold(self, folds: int, seed: int) -> npt.NDArray[np.int64]:
+        """Number of each row's fold `[rows]`, from 0; rows that belong together share one."""
+        order = shuffle_order(seed, map(str.encode, self.text if self.apart is None else self.apart))
+        return (order % np.uint64(folds)).astype(np.int64)
+
+    def outside(self, fold: int, folds: int, seed: int) -> "Rows":
+        """The rows of all other folds."""
+        return self.at(np.flatnonzero(self.fold(folds, seed) != fold).tolist())
+
+    def with_pool(self, pool: "Rows") -> "Rows":
+        """These rows and, after them, those of a pool without labels; a pool row counts as one on the mean."""
+        weight = None if self.weight is None else np.append(self.weight, np.full(len(pool), self.weight.mean()))
+        return Rows(
+            row=[*self.row, *pool.row],
+            text=[*self.text, *pool.text],
+            value=np.concatenate([self.value, pool.value]),
+            features=[*self.features, *pool.features],
+            weight=weight,
+        )
+
+    def at(self, rows: Sequence[int]) -> "Rows":
+        """Some rows, by their places."""
         answer = None if self.answer is None else [self.answer[i] for i in rows]
         return Rows(
             row=[self.row[i] for i in rows],
@@ -126,6 +156,7 @@ class Rows:
             weight=None if self.weight is None else self.weight[rows],
             group=None if self.group is None else [self.group[i] for i in rows],
             answer=answer,
+            apart=None if self.apart is None else [self.apart[i] for i in rows],
         )
 
     def records(self, column: str) -> list[Mapping[str, Any]]:
@@ -168,8 +199,8 @@ def read_schema(dataset: Path) -> Schema:
 
 
 def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
-    """All rows of a split, in the order in which they are stored."""
-    return _rows(pq.read_table(dataset / split, columns=_stored(schema), use_threads=False), schema)
+    """All rows of a split, or those without labels, in the order in which they are stored."""
+    return _rows(pq.read_table(dataset / split, columns=_stored(schema, split), use_threads=False), schema)
 
 
 def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
@@ -177,7 +208,7 @@ def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
     schema = read_schema(dataset)
     for shard in sorted((dataset / split).glob("*.parquet")):
         with pq.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_rows, columns=_stored(schema)):
+            for batch in file.iter_batches(batch_rows, columns=_stored(schema, split)):
                 yield _rows(batch, schema)
 
 
@@ -194,22 +225,30 @@ def read_texts(dataset: Path) -> list[str]:
     return texts
 
 
-def _stored(schema: Schema) -> list[str]:
+def _stored(schema: Schema, split: str) -> list[str]:
     """The columns of a shard that a model needs."""
-    told = [name for name in ("weight", "group") if getattr(schema, name)]
-    return ["row", "text", "label", *told, *(FEATURE + name for name in schema.features.names)]
+    own = ["row", "text", *(FEATURE + name for name in schema.features.names)]
+    told = ["label", *(name for name in ("weight", "group") if getattr(schema, name)), schema.apart]
+    return own if split == UNLABELLED else list(dict.fromkeys([*own, *told]))
 
 
 def _rows(table: pa.Table | pa.RecordBatch, schema: Schema) -> Rows:
+    known = {
+        "row": table.column("row").to_pylist(),
+        "text": table.column("text").to_pylist(),
+        "features": _records(table, schema.features.names),
+    }
+    if "label" not in table.schema.names:
+        tasks = () if len(schema.label) == 1 else (len(schema.label),)
+        return Rows(**known, value=np.full((table.num_rows, *tasks), np.nan))
     labels = table.column("label").to_pylist()
     return Rows(
-        row=table.column("row").to_pylist(),
-        text=table.column("text").to_pylist(),
+        **known,
         value=schema.outcome.encode(labels),
-        features=_records(table, schema.features.names),
         weight=table.column("weight").to_numpy() if schema.weight else None,
         group=table.column("group").to_pylist() if schema.group else None,
         answer=labels if isinstance(schema.outcome, Retrieval) else None,
+        apart=None if schema.apart == "text" else table.column(schema.apart).to_pylist(),
     )
 
 

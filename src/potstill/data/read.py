@@ -82,6 +82,20 @@ def columns_of(data: Data, tasks: dict[str, Task]) -> Columns:
     )
 
 
+def unlabelled(columns: Columns) -> Columns:
+    """The columns of rows without a label: texts and features."""
+    return Columns(
+        columns.text,
+        (),
+        holds=(),
+        features=columns.features,
+        pair=columns.pair,
+        bands=(),
+        scales=(),
+        missing=columns.missing,
+    )
+
+
 def _check_task(data: Data, where: str, task: Task) -> None:
     for column, what in ((task.label, "the label"), (task.of, "a rate's tries"), (task.weight, "the weight")):
         if column in (*data.text, *data.features.names):
@@ -208,6 +222,8 @@ def _joined(table: pa.Table, columns: Columns) -> pa.Table:
 
     def joined(prefix: str, join: Callable[[Sequence[str]], str]) -> tuple[list[str], pa.Array]:
         names = [ours for ours in columns.sources() if ours.startswith(prefix)]
+        if not names:
+            return names, pa.nulls(table.num_rows, pa.string())
         if len(names) == 1:
             return names, table[names[0]]
         rows = zip(*(table[name].to_pylist() for name in names), strict=True)
@@ -269,6 +285,8 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
     refuse_unknown_never(data)
     if data.out_of_scope:
         next(stream_texts(data.out_of_scope, data.text, data.pair), None)
+    if data.unlabelled:
+        next(stream_batches(data.unlabelled, unlabelled(columns)), None)
     for location in sources_of(data).values():
         files = find_files(location)
         if data.item_weeks:

@@ -234,7 +234,7 @@ def _flaw(row: _Row, columns: Columns, tasks: Sequence[Task]) -> Reason:
     labels = zip(split_label(row.label) if columns.several else [row.label], tasks, strict=True)
     odd = next((why for label, task in labels if label and (why := _odd_label(label, row.weight, task))), Reason.KEPT)
     late = Reason.TIME_NOT_A_DATE if columns.time and math.isnan(row.moment) else Reason.KEPT
-    return odd or _odd_feature(row.features, columns) or late
+    return odd or odd_feature(row.features, columns) or late
 
 
 def _above_zero(weight: str) -> bool:
@@ -273,7 +273,8 @@ def find_row(location: str, columns: Columns, place: int, reason: Reason) -> tup
     raise UserError(f"{location}: the files changed while they were read; run again when they are at rest")
 
 
-def _odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
+def odd_feature(features: tuple[str, ...], columns: Columns) -> Reason:
+    """What is wrong with a row's features, if anything."""
     odd = _unreadable(features, columns)
     if odd is None:
         return Reason.KEPT

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from potstill.compress.pack import pack
 from potstill.compress.settle import settle, tempered
@@ -109,15 +110,20 @@ def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
     teachers = load_teachers(inputs.teacher, schema.outcome)
     folders = [pack(*teacher, scratch / f"teacher-{i}", schema) for i, teacher in enumerate(teachers)]
     models = [_opened(folder, rows) for folder in folders]
-    outcome = tempered(schema.outcome, read_signals(inputs.signals, validation.row), validation.truth)
+    outcome = tempered(schema.outcome, _said(inputs, validation), validation.truth)
 
     def ask(asked: Sequence[Row]) -> Probabilities:
         if isinstance(outcome, Retrieval):
             return models[0].probabilities(asked)
         return side_by_side(outcome, np.concatenate([model.logits(asked) for model in models], axis=1))
 
-    probabilities = probabilities_of(outcome, read_signals(inputs.signals, rows.row), rows.value)
+    probabilities = probabilities_of(outcome, _said(inputs, rows), rows.value)
     return Candidate(probabilities, ask, sum(map(_bytes, folders)))
+
+
+def _said(inputs: Inputs, rows: Rows) -> npt.NDArray[np.float32]:
+    """The teacher's logits `[rows, outcomes]`."""
+    return read_signals(inputs.signals, rows.row).astype(np.float32)
 
 
 def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -> Candidate:

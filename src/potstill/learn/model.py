@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
@@ -182,7 +183,10 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.head = head
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.1))
+        self.pooling = Pooling(head.pooling)
         self.on_top = nn.ModuleDict()
+        # What a student's states go through to be compared with a wider teacher's; it is left behind.
+        self.projections = nn.ModuleDict()
         width = config.hidden_size
         if head.features:
             self.on_top["tower"] = FeatureTower(head.features)
@@ -200,7 +204,7 @@ class TaskModel(nn.Module):
     ) -> Tensor:
         """Logits `[batch, outcomes]`; features where the head has them."""
         tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        vector = pool(tokens, attention_mask, self.head.pooling)
+        vector = self.pooling(tokens, attention_mask)
         if self.head.features:
             vector = self.on_top["join"](torch.cat([vector, self.on_top["tower"](numeric, categorical)], dim=1))
         if isinstance(self.head.outcome, Retrieval):
@@ -247,12 +251,19 @@ def _last_layer(width: int, outcome: Outcome) -> nn.Module:
     return last
 
 
-def pool(tokens: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+class Pooling(nn.Module):
     """One vector a text `[batch, width]` from `[batch, tokens, width]`: the first, or the mean of the real ones."""
-    if pooling == "cls":
-        return tokens[:, 0]
-    mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * mask).sum(1) / mask.sum(1)
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """The vector."""
+        if self.kind == "cls":
+            return tokens[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+        return (tokens * mask).sum(1) / mask.sum(1)
 
 
 def load_encoder(location: str) -> tuple[nn.Module, Any]:
@@ -325,15 +336,30 @@ def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tens
     }
 
 
-@torch.inference_mode()
 def predict_logits(model: TaskModel, inputs: Inputs, pad_token_id: int, batch_size: int = 64) -> Tensor:
-    """What `respond` says of each row, in the order given; batches of like length, so that little is padding."""
+    """What `respond` says of each row, in the order given."""
+    return predict(model, inputs, pad_token_id, batch_size)[0]
+
+
+@torch.inference_mode()
+def predict(model: TaskModel, inputs: Inputs, pad_token_id: int, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """What `respond` says of each row, and its pooled vector `[rows, width]`, in the order given.
+
+    Batches are of like length, so that little is padding. Of a pair the vector is the answer's.
+    """
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(inputs)), key=lambda i: len(inputs.ids[i]))
-    batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-    made = (inputs.batch(rows, pad_token_id) for rows in batches)
-    said = torch.cat([model.respond({name: part.to(device) for name, part in batch.items()}) for batch in made]).cpu()
-    logits = torch.empty_like(said)
-    logits[order] = said
-    return logits
+    said: list[Tensor] = []
+    vectors: list[Tensor] = []
+    last: dict[str, Tensor] = {}
+    handle = model.pooling.register_forward_hook(lambda _module, _given, vector: last.update(vector=vector))
+    try:
+        for start in range(0, len(order), batch_size):
+            batch = inputs.batch(order[start : start + batch_size], pad_token_id)
+            said.append(model.respond({name: part.to(device) for name, part in batch.items()}).cpu())
+            vectors.append(last["vector"].cpu())
+    finally:
+        handle.remove()
+    back = np.argsort(order)
+    return torch.cat(said)[back], torch.cat(vectors)[back]

@@ -1,129 +1,297 @@
-"""The teacher's knowledge as a table: one row a (row digest), its logits as float16.
+"""The teacher's knowledge as a table: one row a (row digest, task), its logits as float16.
 
 Logits carry no temperature: whoever learns from them chooses it. Rows are joined by digest, never by order.
+
+A table is a folder of parts, Parquet files that anyone can read. Each has a receipt beside it, written last, with its
+checksum: a part without one that fits is written anew, so that a killed extraction goes on where it stopped, and
+several can fill one table side by side. `_manifest.json` is there once all parts are. A table's address is the digest
+of what decides its content: whoever asks the same teacher about the same rows finds it there.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from potstill.errors import UserError
+from potstill.store import file_digest, folder_behind, write_text
 
-MANIFEST = "manifest.json"
+# Changes with what a part looks like, so that no old table is taken for a new one.
+FORMAT = 2
+# What begins with a line, readers of a folder of Parquet pass over.
+MANIFEST = "_manifest.json"
+# Rows that are joined at a time: memory for this many rows' logits, twice.
+BLOCK_ROWS = 65_536
+Half = npt.NDArray[np.float16]
+Column = Literal["logits", "vector"]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What decides a table's content.
+
+    Attributes:
+        teacher_digest: of the teacher's folder.
+        dataset_digest: of the dataset.
+        tasks: name of each task, and its outcomes in the order of the logits; none of a retrieval, whose logits are
+            vectors, the text's and the answer's side by side.
+        vectors: whether the teacher's pooled vectors are kept too.
+        part_rows: rows of the dataset in one part.
+    """
+
+    teacher_digest: str
+    dataset_digest: str
+    tasks: tuple[tuple[str, tuple[str, ...]], ...]
+    vectors: bool = False
+    part_rows: int = 16_384
+
+    @property
+    def address(self) -> str:
+        """Name of the table: 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps([FORMAT, asdict(self)]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one split that make a part.
+
+    Attributes:
+        split: their split.
+        row: digests `[rows]`.
+        logits: of all tasks, side by side `[rows, outcomes]`.
+        scorer: number of the teacher that said it `[rows]`: 0, or of several cross-fitted ones from 1 on.
+        vectors: pooled vectors `[rows, models, width]` of one model for all tasks, or of each task's; none: not kept.
+    """
+
+    split: str
+    row: Sequence[str]
+    logits: npt.NDArray[np.floating[Any]]
+    scorer: npt.NDArray[np.int16]
+    vectors: npt.NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True)
 class Part:
-    """One Parquet shard."""
+    """The receipt of one Parquet file: of which table, how many rows of the dataset, and its checksum."""
 
+    table: str
     name: str
     rows: int
+    width: int
     sha256: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the shards hold and where they come from.
+    """A whole table: its content, the width of all tasks' logits together, and its parts."""
 
-    Outcomes are in the order of the logits, `width` of them a row; of a retrieval there are vectors in their place, the
-    text's and the answer's side by side, and no outcomes.
-    """
-
-    teacher_digest: str
-    dataset_digest: str
-    outcomes: tuple[str, ...]
+    content: Content
     width: int
     rows: int
     parts: tuple[Part, ...]
-    dtype: str = "float16"
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows of one split: digests and logits `[rows, outcomes]`."""
-
-    split: str
-    row: list[str]
-    logits: npt.NDArray[np.float32]
-
-
-def write_signals(
-    folder: Path, batches: Iterable[Batch], *, teacher_digest: str, dataset_digest: str, outcomes: tuple[str, ...]
-) -> Manifest:
-    """Write one shard a batch, each under a temporary name first, then the manifest.
+def write_part(folder: Path, content: Content, number: int, batch: Batch) -> None:
+    """Write a part, a row group a task, under a temporary name first, and then its receipt.
 
     Raises:
         ValueError: a logit is not finite, or too large for float16.
     """
-    parts, width = [], 0
-    for number, batch in enumerate(batches):
-        parts.append(_write_part(folder, number, batch))
-        width = batch.logits.shape[1]
-    rows = sum(part.rows for part in parts)
-    manifest = Manifest(teacher_digest, dataset_digest, outcomes, width, rows, tuple(parts))
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8")
+    path = _path(folder, number)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    widths = [len(names) or batch.logits.shape[1] for _, names in content.tasks]
+    logits = np.split(_half(batch.logits, batch.split), np.cumsum(widths)[:-1], axis=1)
+    shared = {"row": pa.array(batch.row, pa.string()), "split": pa.array([batch.split] * len(batch.row), pa.string())}
+    scorer = pa.array(batch.scorer, pa.int16())
+    with pq.ParquetWriter(draft, _columns(content), compression="zstd") as file:
+        for i, (task, _) in enumerate(content.tasks):
+            made = shared | {"task": pa.array([task] * len(batch.row), pa.string()), "teacher": scorer}
+            made["logits"] = _lists(logits[i])
+            if batch.vectors is not None:
+                made["vector"] = _lists(_half(batch.vectors[:, min(i, batch.vectors.shape[1] - 1)], batch.split))
+            file.write_table(pa.table(made, schema=_columns(content)))
+    receipt = Part(content.address, path.name, len(batch.row), batch.logits.shape[1], file_digest(draft))
+    draft.replace(path)
+    write_text(_receipt_path(path), json.dumps(asdict(receipt)))
+
+
+def _columns(content: Content) -> pa.Schema:
+    halves = pa.list_(pa.float16())
+    fields = [("row", pa.string()), ("task", pa.string()), ("split", pa.string()), ("teacher", pa.int16())]
+    return pa.schema([*fields, ("logits", halves), *([("vector", halves)] if content.vectors else [])])
+
+
+def _half(values: npt.NDArray[np.floating[Any]], split: str) -> Half:
+    with np.errstate(over="ignore"):
+        found = values.astype(np.float16)
+    if not np.isfinite(found).all():
+        raise ValueError(f"logits of {split} rows are not finite in float16")
+    return found
+
+
+def _lists(values: Half) -> pa.ListArray:
+    ends = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.ascontiguousarray(values).ravel()))
+
+
+def is_written(folder: Path, content: Content, number: int) -> bool:
+    """Whether a part of this very table is there, whole."""
+    path = _path(folder, number)
+    receipt = _receipt(path)
+    if receipt is None or receipt.table != content.address or not path.is_file():
+        return False
+    return file_digest(path) == receipt.sha256
+
+
+def complete(folder: Path, content: Content, parts: int) -> Manifest | None:
+    """Write the manifest if all parts have their receipts; none: some are still to come."""
+    receipts = [_receipt(_path(folder, number)) for number in range(parts)]
+    told = [receipt for receipt in receipts if receipt is not None and receipt.table == content.address]
+    if len(told) < parts:
+        return None
+    manifest = Manifest(content, max(part.width for part in told), sum(part.rows for part in told), tuple(told))
+    write_text(folder / MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False))
     return manifest
 
 
-def _write_part(folder: Path, number: int, batch: Batch) -> Part:
-    with np.errstate(over="ignore"):
-        logits = batch.logits.astype(np.float16)
-    if not np.isfinite(logits).all():
-        raise ValueError(f"logits of {batch.split} rows are not finite in float16")
-    values = pa.FixedSizeListArray.from_arrays(pa.array(logits.ravel()), logits.shape[1])
-    split = pa.array([batch.split] * len(batch.row))
-    table = pa.table({"row": pa.array(batch.row), "split": split, "logits": values})
-    path = folder / f"part-{number:05d}.parquet"
-    draft = path.with_suffix(".tmp")
-    pq.write_table(table, draft, compression="zstd")
-    draft.rename(path)
-    return Part(path.name, len(batch.row), hashlib.sha256(path.read_bytes()).hexdigest())
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.parquet"
+
+
+def _receipt_path(part: Path) -> Path:
+    return part.with_name(f"_{part.stem}.json")
+
+
+def _receipt(path: Path) -> Part | None:
+    try:
+        return Part(**json.loads(_receipt_path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def table_digest(folder: Path) -> str:
+    """Digest of a table: of its manifest, which names the checksum of each part."""
+    return file_digest(folder_behind(folder) / MANIFEST)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder of signals."""
-    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    parts = tuple(Part(**part) for part in values["parts"])
-    return Manifest(**values | {"outcomes": tuple(values["outcomes"]), "parts": parts})
-
-
-def read_signals(folder: Path, rows: list[str]) -> npt.NDArray[np.float32]:
-    """Logits `[rows, outcomes]` of the rows asked for, in the order asked, joined by digest.
+    """The manifest of a table.
 
     Raises:
-        UserError: a shard is not what the manifest says, or a row has no logits.
+        UserError: there is none that can be read.
     """
-    manifest = read_manifest(folder)
-    # The same row may be asked for more than once: what was sold or clicked again is a row again.
-    place = {row: i for i, row in enumerate(dict.fromkeys(rows))}
-    logits = np.full((len(place), manifest.width), np.nan, dtype=np.float32)
-    for table in _checked_parts(folder, manifest):
-        values = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        found = [(place[row], i) for i, row in enumerate(table["row"].to_pylist()) if row in place]
-        if found:
-            to, source = np.array(found).T
-            logits[to] = values.reshape(table.num_rows, -1)[source]
-    missing = np.isnan(logits).any(axis=1)
-    if missing.any():
-        first = list(place)[int(missing.argmax())]
+    path = folder_behind(folder) / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        tasks = tuple((task, tuple(names)) for task, names in values["content"]["tasks"])
+        content = values["content"] | {"tasks": tasks}
+        parts = tuple(Part(**part) for part in values["parts"])
+        return Manifest(**values | {"content": Content(**content), "parts": parts})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no table of signals, or a broken one; extract again") from error
+
+
+def read_signals(folder: Path, rows: Sequence[str], column: Column = "logits") -> Half:
+    """What the teacher said of the rows asked for, in the order asked, joined by digest.
+
+    It lies in a file without a name, not in memory.
+
+    Args:
+        folder: the table, or what stands for it.
+        rows: digests; one may come more than once.
+        column: logits of all tasks side by side `[rows, outcomes]`, or pooled vectors of the first task's teacher
+            `[rows, width]`.
+
+    Raises:
+        UserError: a part is not what the manifest says, or a row isn't in the table.
+    """
+    blocks = (pa.array(rows[start : start + BLOCK_ROWS], pa.string()) for start in range(0, len(rows), BLOCK_ROWS))
+    width = read_manifest(folder).width if not rows else 0
+    with tempfile.TemporaryFile(prefix="potstill-") as file:
+        for block in join_signals(folder, blocks, column):
+            file.write(block.tobytes())
+            width = block.shape[1]
+        file.flush()
+        shape = (len(rows), width)
+        return np.memmap(file, np.float16, "r", shape=shape) if rows else np.empty(shape, np.float16)
+
+
+def join_signals(folder: Path, blocks: Iterable[pa.Array], column: Column = "logits") -> Iterator[Half]:
+    """The same for each block of digests, in memory that grows with the blocks alone.
+
+    Parts are searched from where the last block was found, round and round: where the blocks come in the order of the
+    table, each part is read about once.
+
+    Raises:
+        UserError: see `read_signals`.
+    """
+    table = _Table(folder_behind(folder), read_manifest(folder), column)
+    for block in blocks:
+        yield table.find(block)
+
+
+class _Table:
+    """The parts of a table, read one at a time and checked as they are."""
+
+    def __init__(self, folder: Path, manifest: Manifest, column: Column) -> None:
+        self._folder = folder
+        self._parts = manifest.parts
+        self._groups = 1 if column == "vector" else len(manifest.content.tasks)
+        self._column = column
+        self._at = 0
+        self._read: tuple[int, pa.Array, Half] | None = None
+
+    def find(self, wanted: pa.Array) -> Half:
+        """What is said of the rows `[rows, …]`."""
+        keys = wanted.unique()
+        found: Half | None = None
+        missing = np.ones(len(keys), dtype=np.bool_)
+        for _ in self._parts:
+            rows, values = self._part(self._at)
+            place = pc.index_in(rows, value_set=keys)
+            here = place.is_valid().to_numpy(zero_copy_only=False)
+            to = place.drop_null().to_numpy()
+            found = np.empty((len(keys), values.shape[1]), np.float16) if found is None else found
+            found[to], missing[to] = values[here], False
+            if not missing.any():
+                place = pc.index_in(wanted, value_set=keys).to_numpy()
+                return np.asarray(found[place])
+            self._at = (self._at + 1) % len(self._parts)
+        first = keys[int(missing.argmax())].as_py()
         raise UserError(
-            f"{folder}: no teacher logits for {missing.sum():,} of {len(place):,} rows, such as {first[:12]}…"
+            f"{self._folder}: no teacher's view of {missing.sum():,} of {len(keys):,} rows, such as {first[:12]}…"
         )
-    return logits[[place[row] for row in rows]]
+
+    def _part(self, number: int) -> tuple[pa.Array, Half]:
+        """Digests `[rows]` and values of one part; the last one is kept at hand."""
+        if self._read is None or self._read[0] != number:
+            self._read = (number, *self._load(self._parts[number]))
+        return self._read[1:]
+
+    def _load(self, part: Part) -> tuple[pa.Array, Half]:
+        path = self._folder / part.name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: this part of the signals is missing; extract again") from error
+        if hashlib.sha256(content).hexdigest() != part.sha256:
+            raise UserError(f"{path}: this part is not the one that the manifest names; extract again")
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            groups = [file.read_row_group(i, ["row", self._column], use_threads=False) for i in range(self._groups)]
+        rows = groups[0]["row"].combine_chunks()
+        return rows, np.concatenate([_unlisted(group[self._column]) for group in groups], axis=1)
 
 
-def _checked_parts(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
-    for part in manifest.parts:
-        path = folder / part.name
-        if not path.is_file():
-            raise UserError(f"{path}: this shard of the signals is missing; extract again")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != part.sha256:
-            raise UserError(f"{path}: this shard is not the one that the manifest names; extract again")
-        yield pq.read_table(path, columns=["row", "logits"])
+def _unlisted(column: pa.ChunkedArray) -> Half:
+    values: Half = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(column), -1)

@@ -7,7 +7,7 @@ epoch the validation score decides whether to stop, and the best epoch's weights
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -37,15 +37,20 @@ METRICS_SHOWN = 2
 MOST_ROWS = 64
 # (logits [batch, outcomes], batch) -> one value an example [batch], times its weight
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+# Name -> what is known of each row `[rows, …]`; it may lie in a file.
+Views = Mapping[str, npt.NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows ready for training: inputs, labels and, for a student, the teacher's logits `[rows, outcomes]`."""
+    """Rows ready for training: inputs, labels, and what else a loss takes of them.
+
+    For a student that is `teacher`, the teacher's logits `[rows, outcomes]`, and perhaps `vector`, its pooled vectors.
+    """
 
     inputs: Inputs
     truth: Truth
-    teacher: npt.NDArray[np.float32] | None = None
+    views: Views = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -59,13 +64,17 @@ class Examples:
     def batch(self, rows: Sequence[int], outcome: Outcome, pad_token_id: int) -> dict[str, Tensor]:
         """The model's arguments, `row` and `labels` `[batch]`, `targets` `[batch, outcomes]`, and what else there is.
 
-        That is `weights` and `groups`, both `[batch]`, and `teacher` `[batch, outcomes]`.
+        That is `weights` and `groups`, both `[batch]`, and the views. A row without a label has targets of zero.
         """
         values = self.truth.values[rows]
+        told = np.isfinite(values).reshape(len(values), -1).any(axis=1)
+        targets = np.zeros((len(values), len(outcome)), dtype=np.float32)
+        targets[told] = outcome.targets(values[told])
         made = self.inputs.batch(rows, pad_token_id)
         made |= {"row": torch.tensor(rows), "labels": torch.from_numpy(values)}
-        made |= {"targets": torch.from_numpy(outcome.targets(values))}
-        extra = {"weights": self.weights, "groups": self.truth.groups, "teacher": self.teacher}
+        made |= {"targets": torch.from_numpy(targets)}
+        made |= {name: torch.from_numpy(view[rows].astype(np.float32)) for name, view in self.views.items()}
+        extra = {"weights": self.weights, "groups": self.truth.groups}
         return made | {name: torch.from_numpy(found[rows]) for name, found in extra.items() if found is not None}
 
 
@@ -137,8 +146,7 @@ class Epoch:
 
 
 def train(
-    make_model: Callable[[], TaskModel],
-    loss: Loss,
+    make: Callable[[], tuple[TaskModel, Loss]],
     examples: Examples,
     validation: Examples,
     settings: Training,
@@ -151,8 +159,7 @@ def train(
     The model is made here, after the seed is set, so that its head's first weights are the recipe's too.
 
     Args:
-        make_model: builds the untrained model.
-        loss: one value an example from the logits and the batch.
+        make: builds the untrained model, and its loss: one value an example from the logits and the batch.
         examples: rows to learn from.
         validation: rows that decide when to stop and which epoch is kept, by the family's first metric.
         settings: the recipe's knobs.
@@ -160,7 +167,7 @@ def train(
         on_epoch: called after each epoch with its figures.
     """
     set_seed(settings.seed)
-    model = make_model()
+    model, loss = make()
     model.fit_features(examples.inputs)
     if settings.freeze_embeddings:
         freeze_embeddings(model.encoder)
@@ -289,7 +296,8 @@ class _Trainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Batch mean of the loss."""
         logits = model.respond(inputs)  # type: ignore[operator]
-        loss = self._loss(logits, inputs).mean()
+        progress = torch.tensor(self.state.global_step / max(self.state.max_steps, 1))
+        loss = self._loss(logits, {**inputs, "progress": progress}).mean()
         return (loss, {"logits": logits}) if return_outputs else loss
 
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from potstill.compress.cut import cut
+from potstill.data.dataset import read_schema
 from potstill.learn.model import TaskModel
-from potstill.learn.student import OnEpoch, learn
+from potstill.learn.student import OnEpoch, labelled_rows, learn
 from potstill.recipe import Distill, Student, Teacher
-from potstill.steps.teach import untaught
+from potstill.steps.teach import loss_of_labels, untaught
 
 
 def control(
@@ -33,6 +34,8 @@ def control(
         Validation figures of the epoch that was kept.
     """
     encoder, tokenizer, head = untaught(dataset, teacher)
+    rows = labelled_rows(dataset, read_schema(dataset))
+    loss = loss_of_labels(settings, head.outcome, rows[0])
     return learn(
-        dataset, head, lambda: TaskModel(cut(encoder, form.chosen), head), tokenizer, settings, student, on_epoch
+        rows, head, lambda: (TaskModel(cut(encoder, form.chosen), head), loss), tokenizer, settings, student, on_epoch
     )

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from potstill.data.dataset import (
     OUT_OF_SCOPE,
     REJECTED_FILE,
     REJECTED_SCHEMA,
+    UNLABELLED,
     Schema,
     ShardWriter,
     write_schema,
@@ -26,6 +27,7 @@ from potstill.data.dataset import (
 from potstill.data.digest import DatasetDigest, input_key, row_digest, shuffle_order
 from potstill.data.formats import FEATURE, Columns
 from potstill.data.item_weeks import item_weeks
+from potstill.data.pool import Judged, judge_pool
 from potstill.data.read import (
     SOURCE,
     Batch,
@@ -59,6 +61,7 @@ from potstill.recipe import Data, Task
 
 WEEKS_FILE, LEFT_OUT_FILE = "item_weeks.parquet", "left_out.parquet"
 REJECTED = 255  # in place of a split
+FEATURE_TYPES = {"number": pa.float64(), "date": pa.string(), "name": pa.string()}
 
 
 def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float]:
@@ -93,6 +96,7 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
         outside = out_of_scope(data, columns, rows)
         if outside:
             write_texts(draft, outside)
+        digest, pool = _write(draft, data, list(tasks.values()), columns, rows, split, outcome, features, outside)
         schema = Schema(
             task=", ".join(tasks),
             outcome=outcome,
@@ -104,10 +108,12 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
             weight=columns.weight,
             rows=counts,
             rejected=rows.counts(),
-            digest=_write(draft, data, list(tasks.values()), columns, rows, split, outcome, features, outside),
+            digest=digest,
             out_of_scope=len(outside),
             pair=columns.pair,
             season=next((task.season for task in tasks.values() if task.season), None),
+            unlabelled=pool.get(Reason.KEPT, 0),
+            apart="split" if columns.split else "group" if columns.group else "text",
         )
         write_schema(draft, schema)
     _report(rows, counts, outcome)
@@ -116,10 +122,13 @@ def ingest(data: Data, tasks: dict[str, Task], dataset: Path) -> dict[str, float
             print(f"{code.words}: {ADVICE[code]}")
     if outside:
         print(f"{len(outside):,} texts out of scope, to measure refusal")
+    if data.unlabelled:
+        _report_pool(pool)
     return {
         "rows_read": float(len(rows)),
         "rows_rejected": float(np.sum(~rows.kept)),
         **{f"rows_{name}": float(count) for name, count in counts.items()},
+        **({"rows_unlabelled": float(pool[Reason.KEPT])} if data.unlabelled else {}),
         "outcomes": float(len(outcome)),
     }
 
@@ -253,9 +262,10 @@ def _write(
     outcome: Outcome,
     features: Features,
     outside: Sequence[str],
-) -> str:
-    """Last pass: write each row to its place; returns the dataset digest."""
-    digest = DatasetDigest((*SPLITS, OUT_OF_SCOPE) if outside else SPLITS)
+) -> tuple[str, Counter[Reason]]:
+    """Last pass: write each row to its place; returns the dataset digest, and how many of the pool had which flaw."""
+    others = [name for name, there in ((OUT_OF_SCOPE, outside), (UNLABELLED, data.unlabelled)) if there]
+    digest, pool = DatasetDigest((*SPLITS, *others)), Counter[Reason]()
     if outside:
         digest.add(OUT_OF_SCOPE, [row_digest(text, "") for text in outside])
     named = columns.sources()
@@ -263,8 +273,7 @@ def _write(
     types = dict.fromkeys(names, pa.string()) | ({"label": pa.float64()} if columns.number else {})
     types |= {"weight": pa.float64()} if columns.weight else {}
     fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
-    kinds = {"number": pa.float64(), "date": pa.string(), "name": pa.string()}
-    fields += [pa.field(FEATURE + name, kinds[kind]) for name, kind in columns.features.items()]
+    fields += [pa.field(FEATURE + name, FEATURE_TYPES[kind]) for name, kind in columns.features.items()]
     start = 0
     with ExitStack() as stack:
         shards = [stack.enter_context(ShardWriter(draft / name, pa.schema(fields), data.shard_rows)) for name in SPLITS]
@@ -280,7 +289,37 @@ def _write(
                 # What was made on the way lies beside the splits.
                 file = batch.file.removeprefix(f"{draft}/")
                 rejected.write_table(_set_aside(batch, file, rows.reason[here], columns))
-    return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec(), "pair": columns.pair})
+        if data.unlabelled:
+            judged = judge_pool(data.unlabelled, columns, rows, split)
+            pool = _write_pool(draft, data, columns, judged, digest, rejected)
+    return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec(), "pair": columns.pair}), pool
+
+
+def _write_pool(
+    draft: Path,
+    data: Data,
+    columns: Columns,
+    judged: Iterable[Judged],
+    digest: DatasetDigest,
+    rejected: pq.ParquetWriter,
+) -> Counter[Reason]:
+    """Write the rows without a label beside the splits, and why others are left out."""
+    found: Counter[Reason] = Counter()
+    fields = [pa.field(name, pa.string(), nullable=False) for name in ("row", "text")]
+    fields += [pa.field(FEATURE + name, FEATURE_TYPES[kind]) for name, kind in columns.features.items()]
+    with ShardWriter(draft / UNLABELLED, pa.schema(fields), data.shard_rows) as shards:
+        for batch, reason in ((part.batch, part.reason) for part in judged):
+            found.update(map(Reason, reason.tolist()))
+            kept = batch.table.filter(pa.array(reason == Reason.KEPT))
+            made = {name: strip(kept, name) for name in ("text", *(FEATURE + name for name in columns.features))}
+            rows = zip(made["text"], feature_values(kept, columns), strict=True)
+            made["row"] = [row_digest(text, "", values) for text, values in rows]
+            table = pa.table(_typed(made, fields), schema=pa.schema(fields))
+            digest.add(UNLABELLED, table["row"].to_pylist())
+            shards.write(table)
+            if reason.any():
+                rejected.write_table(_set_aside(batch, batch.file, reason, columns))
+    return found
 
 
 def _again(data: Data, columns: Columns, expected: int) -> Iterator[Batch]:
@@ -314,13 +353,18 @@ def _clean(table: pa.Table, fields: list[pa.Field], columns: Columns, tasks: Seq
         made["label"] = [repr(label_value(label, weight, tasks[0])) for label, weight in pairs]
     if columns.several:
         made["label"] = [_as_stored(label, tasks) for label in made["label"]]
+    return pa.table(_typed(made, fields), schema=pa.schema(fields))
+
+
+def _typed(made: dict[str, list[Any]], fields: list[pa.Field]) -> dict[str, list[Any]]:
+    """Texts as the fields have them: numbers as numbers, null where a feature is missing."""
     for field in fields:
         if field.type == pa.float64():
             found = (number(value, field.name) for value in made[field.name])
             made[field.name] = [None if math.isnan(value) else value for value in found]
         elif field.nullable:
             made[field.name] = [value or None for value in made[field.name]]
-    return pa.table(made, schema=pa.schema(fields))
+    return made
 
 
 def _as_stored(joined: str, tasks: Sequence[Task]) -> str:
@@ -356,3 +400,8 @@ def _report(rows: Survey, counts: dict[str, int], outcome: Outcome) -> None:
         print(f"rejected {np.sum(~rows.kept):,} of {len(rows):,} rows: {aside} (see {REJECTED_FILE})")
     division = ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
     print(f"{np.sum(rows.kept):,} rows: {division}; {len(outcome)} outcomes")
+
+
+def _report_pool(pool: Counter[Reason]) -> None:
+    left_out = ", ".join(f"{count:,} {why.words}" for why, count in pool.most_common() if why != Reason.KEPT)
+    print(f"{pool[Reason.KEPT]:,} rows without a label" + (f"; left out: {left_out}" if left_out else ""))

@@ -24,6 +24,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
 from potstill.compress.cut import cut
+from potstill.compress.trim import trim
 from potstill.learn import terms
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.signals import BLOCK_ROWS, Batch, Content, complete, join_signals, write_part
@@ -90,14 +91,15 @@ def _rate(texts: list[str], turns: int) -> None:
 
 
 def _epoch(texts: list[str], turns: int) -> None:
-    """An epoch of distillation into three layers: the teacher's logits from a table, or the teacher in the loop."""
+    """An epoch of distillation: the teacher's logits from a table, or the teacher in the loop; vocabulary trimmed."""
     teacher, tokenizer = _teacher()
+    teacher.encoder, tokenizer = trim(teacher.encoder, tokenizer, texts)
     inputs = encode_texts(tokenizer, texts, 64)
     known = predict_logits(teacher, inputs, tokenizer.pad_token_id)
 
-    def run(look_up: Callable[[list[int], dict[str, torch.Tensor]], torch.Tensor]) -> None:
-        student = TaskModel(cut(teacher.encoder, 3), teacher.head).train()
-        optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)
+    def run(layers: int, look_up: Callable[[list[int], dict[str, torch.Tensor]], torch.Tensor]) -> None:
+        student = TaskModel(cut(teacher.encoder, layers), teacher.head).train()
+        optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
         for rows in _batches(inputs):
             batch = inputs.batch(rows, tokenizer.pad_token_id)
             loss = terms.kl_divergence(student(**batch), look_up(rows, batch), 2.0).mean()
@@ -109,10 +111,16 @@ def _epoch(texts: list[str], turns: int) -> None:
         with torch.no_grad():
             return teacher(**batch)
 
-    times = _timed({"table": lambda: run(lambda rows, _: known[rows]), "loop": lambda: run(in_the_loop)}, turns)
-    table, loop = (statistics.median(times[name]) for name in ("table", "loop"))
-    print("| teacher's logits from | s an epoch | speed |\n|---|---|---|")
-    print(f"| the loop | {loop:.1f} | 1.00× |\n| the table | {table:.1f} | {loop / table:.2f}× |")
+    print(
+        "| student's layers | teacher in the loop, s an epoch | from the table, s an epoch | speed |\n|---|---|---|---|"
+    )
+    for layers in (3, 2):
+        ways = {
+            "loop": lambda layers=layers: run(layers, in_the_loop),
+            "table": lambda layers=layers: run(layers, lambda rows, _: known[rows]),
+        }
+        loop, table = (statistics.median(times) for times in _timed(ways, turns).values())
+        print(f"| {layers} | {loop:.1f} | {table:.1f} | {loop / table:.2f}× |", flush=True)
 
 
 def _batches(inputs: Inputs) -> Iterator[list[int]]:

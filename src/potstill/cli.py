@@ -94,7 +94,10 @@ def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     loaded = load_recipe(recipe, overrides)
     check_source(loaded.data, loaded.tasks)
     check_encoder(loaded.teacher.encoder)
-    check_layers(loaded.teacher.encoder, loaded.student.chosen)
+    if loaded.student.encoder is not None:
+        check_encoder(loaded.student.encoder, "student.encoder")
+    elif loaded.student.has_teachers_layers:
+        check_layers(loaded.teacher.encoder, loaded.student.chosen)
     console = _console()
     try:
         folder = local.run(loaded, root, console, _track(root))

@@ -9,7 +9,7 @@ from potstill.store import resolve
 PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
-def check_encoder(location: str) -> None:
+def check_encoder(location: str, knob: str = "teacher.encoder") -> None:
     """Refuse an encoder folder that can't be loaded safely. A hub name is left to the hub.
 
     Raises:
@@ -18,10 +18,10 @@ def check_encoder(location: str) -> None:
     folder = Path(resolve(location))
     if not folder.exists():
         if location.startswith((".", "/", "~")) or location.count("/") > 1:
-            raise UserError(f"teacher.encoder: {location}: no such folder")
+            raise UserError(f"{knob}: {location}: no such folder")
         return
     if not (folder / "config.json").is_file():
-        raise UserError(f"teacher.encoder: {location}: no config.json; expected a Hugging Face folder")
+        raise UserError(f"{knob}: {location}: no config.json; expected a Hugging Face folder")
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in PICKLED_WEIGHTS for p in folder.glob(pattern))
         found = (
@@ -29,7 +29,7 @@ def check_encoder(location: str) -> None:
             if pickled
             else "no weights; expected"
         )
-        raise UserError(f"teacher.encoder: {location}: {found} model.safetensors")
+        raise UserError(f"{knob}: {location}: {found} model.safetensors")
 
 
 def check_layers(location: str, layers: int | list[int]) -> None:

@@ -292,24 +292,64 @@ class Teacher(Training):
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one text vector.")
 
 
+class Narrow(Section):
+    """A student with the teacher's layers made narrower."""
+
+    width: int = Field(ge=8, le=4096, description="Of its hidden states.")
+    heads: int = Field(ge=1, le=64, description="Of its attention; they divide the width.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width: {self.width} is not a multiple of heads: {self.heads}")
+        return self
+
+
+class Static(Section):
+    """A student without layers: a vector for each piece of the vocabulary, and their mean."""
+
+    width: int = Field(256, ge=8, le=4096, description="Of a piece's vector, at most the teacher's.")
+
+
 class Student(Section):
-    """The small model."""
+    """The small model: the teacher cut, unless it is said to be narrow, static or another encoder."""
 
     layers: int = Field(3, ge=1, le=96, description="How many of the teacher's layers, evenly spread.")
-    keep: list[Annotated[int, Field(ge=0, le=95)]] | None = Field(
-        None, min_length=1, description="Which of the teacher's layers (0 is the first), instead of how many."
+    keep: list[Annotated[int, Field(ge=0, le=95)]] | Literal["auto"] | None = Field(
+        None,
+        min_length=1,
+        description="Which of the teacher's layers (0 is the first), instead of how many; auto: try some choices.",
+    )
+    narrow: Narrow | None = Field(None, description="Make these layers narrower, starting from the teacher's weights.")
+    static: Static | None = Field(None, description="No layers at all: microseconds, for what words alone tell.")
+    encoder: str | None = Field(
+        None, description="Another encoder, with its own tokenizer: a hub name, a folder, or `package:NAME/path`."
     )
 
     @model_validator(mode="after")
     def _kept_layers_ascend(self) -> Self:
-        if self.keep is not None and sorted(set(self.keep)) != self.keep:
+        if isinstance(self.keep, list) and sorted(set(self.keep)) != self.keep:
             raise ValueError(f"keep: {self.keep} must ascend without repeats")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> Self:
+        forms = [name for name in ("narrow", "static", "encoder") if getattr(self, name) is not None]
+        if len(forms) > 1:
+            raise ValueError(f"give one of {' and '.join(forms)}, not both")
+        if self.keep is not None and forms and forms != ["narrow"]:
+            raise ValueError(f"keep chooses the teacher's layers: it can't be used with {forms[0]}")
         return self
 
     @property
     def chosen(self) -> int | list[int]:
-        """How many layers, or which ones."""
-        return self.layers if self.keep is None else self.keep
+        """How many layers of the teacher, or which ones."""
+        return self.keep if isinstance(self.keep, list) else self.layers
+
+    @property
+    def has_teachers_layers(self) -> bool:
+        """Whether the student is made of layers of the teacher."""
+        return self.static is None and self.encoder is None
 
 
 class Signals(Section):
@@ -496,6 +536,10 @@ class Recipe(Section):
             raise ValueError("signals.vectors: what a retrieval's teacher says are vectors already")
         if alone and self.teacher.per_task:
             raise ValueError(f"distill.terms.{alone[0]} looks into one teacher: it can't be used with teacher.per_task")
+        of_layers = [term for term in terms if term in LAYER_TERMS]
+        if of_layers and not self.student.has_teachers_layers:
+            form = "static" if self.student.static else "encoder"
+            raise ValueError(f"distill.terms.{of_layers[0]} compares layers: it can't be used with student.{form}")
         decoupled = [term for term in terms if term.startswith("decoupled")]
         if decoupled and set(kinds) != {"classification"}:
             raise ValueError(f"distill.terms.{decoupled[0]} needs a right class: tasks of kind: classification alone")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from potstill.learn.model import Inputs, TaskModel, predict_logits
+from potstill.learn.static import StaticEncoder
 
 WORDS = ("input_ids", "attention_mask")
 
@@ -39,7 +40,8 @@ def export_onnx(model: TaskModel, path: Path) -> None:
     """
     model.eval()
     # The fused attention's graph depends on the mask; the plain one is the same for every batch.
-    model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    if not isinstance(model.encoder, StaticEncoder):
+        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
     rows: list[dict[str, object]] = [{}, {}]
     example = Inputs([[1, 2, 3, 4, 5], [1, 2, 3]], model.head.features.arrays(rows) if model.head.features else {})
     named = example.batch([0, 1], pad_token_id=0)

@@ -23,6 +23,7 @@ from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
 from potstill.inputs import MISSING, UNSEEN, Features, split_pair
+from potstill.learn.static import StaticEncoder, is_static
 from potstill.outcomes import Outcome, Rate, Retrieval, Together, Value, outcome_of
 from potstill.store import resolve
 
@@ -266,16 +267,22 @@ class Pooling(nn.Module):
         return (tokens * mask).sum(1) / mask.sum(1)
 
 
-def load_encoder(location: str) -> tuple[nn.Module, Any]:
+def load_encoder(location: str, knob: str = "teacher.encoder") -> tuple[nn.Module, Any]:
     """The encoder and the tokenizer at a hub name, a folder or `package:NAME/path`; safetensors only.
+
+    Args:
+        location: where they are.
+        knob: of the recipe, for an error to name.
 
     Raises:
         UserError: nothing there that can be loaded.
     """
-    check_encoder(location)
+    check_encoder(location, knob)
     source = resolve(location)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
+        if is_static(Path(source)):
+            return StaticEncoder.from_pretrained(Path(source)), tokenizer
         config = AutoConfig.from_pretrained(source)
         options = (
             {"add_pooling_layer": False} if config.model_type in {"bert", "roberta", "xlm-roberta", "electra"} else {}
@@ -284,9 +291,9 @@ def load_encoder(location: str) -> tuple[nn.Module, Any]:
         encoder = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"teacher.encoder: {location}: can't be loaded: {reason}") from error
+        raise UserError(f"{knob}: {location}: can't be loaded: {reason}") from error
     if not tokenizer.is_fast:
-        raise UserError(f"teacher.encoder: {location}: its tokenizer has no tokenizer.json; a fast tokenizer is needed")
+        raise UserError(f"{knob}: {location}: its tokenizer has no tokenizer.json; a fast tokenizer is needed")
     return encoder, tokenizer
 
 

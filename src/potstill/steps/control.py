@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from potstill.compress.cut import cut
+from potstill.compress.shape import best_form, shape
 from potstill.data.dataset import read_schema
-from potstill.learn.model import TaskModel
+from potstill.learn.model import TaskModel, load_encoder
 from potstill.learn.student import OnEpoch, labelled_rows, learn
+from potstill.learn.trainer import Loss
 from potstill.recipe import Distill, Student, Teacher
 from potstill.steps.teach import loss_of_labels, untaught
 
@@ -36,6 +37,11 @@ def control(
     encoder, tokenizer, head = untaught(dataset, teacher)
     rows = labelled_rows(dataset, read_schema(dataset))
     loss = loss_of_labels(settings, head.outcome, rows[0])
-    return learn(
-        rows, head, lambda: (TaskModel(cut(encoder, form.chosen), head), loss), tokenizer, settings, student, on_epoch
-    )
+
+    def make(form: Student) -> tuple[TaskModel, Loss]:
+        return TaskModel(shape(form, encoder, tokenizer, rows[0].text, head.pooling).encoder, head), loss
+
+    if form.keep == "auto":
+        form = best_form(form, encoder, make, rows, head, tokenizer, settings)
+    own = load_encoder(form.encoder, "student.encoder")[1] if form.encoder else tokenizer
+    return learn(rows, head, lambda: make(form), own, settings, student, on_epoch)

@@ -188,6 +188,14 @@ RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
         ((*RATE, "teacher.class_weights=balanced"), "teacher.class_weights needs a task of kind: classification"),
         ((*RATE, "distill.label_smoothing=0.1"), "distill.label_smoothing needs a task of kind: classification"),
         ((*RATE, "data.group=user", "data.unlabelled=more.csv"), "data.unlabelled can't be used with data.group"),
+        ((*RATE, "distill.standardise=true"), "distill.standardise tells nothing of two outcomes"),
+        ((*RATE, "distill.terms={dist_between: 1}"), "distill.terms.dist_between tells nothing of two outcomes"),
+        (("tasks.sentiment.kind=retrieval", "distill.standardise=true"), "distill.standardise: a retrieval leaves"),
+        (
+            ("tasks.sentiment.kind=retrieval", "distill.align=1", "student.static={}"),
+            "distill.align compares vectors of one width",
+        ),
+        (("teacher.pooling=cls", "student.static={width: 64}"), "student.static has no first token"),
         (("data.unlabelled=more.csv", "distill.alpha=0"), "data.unlabelled teaches by the teacher's logits"),
         (
             ("tasks.sentiment.kind=retrieval", "signals.vectors=true"),

@@ -548,6 +548,23 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _imitates_what_can_be_told_apart(self) -> Self:
+        kinds = {task.kind for task in self.tasks.values()}
+        blind = [name for name in ("standardise", "terms.dist_between") if self._asks_for(name)]
+        if blind and "rate" in kinds:
+            raise ValueError(f"distill.{blind[0]} tells nothing of two outcomes: it can't be used with kind: rate")
+        if self.distill.standardise and "retrieval" in kinds:
+            raise ValueError("distill.standardise: a retrieval leaves out answers, which would drown the others")
+        if self.distill.align and (self.student.static or self.student.narrow):
+            raise ValueError("distill.align compares vectors of one width: it can't be used with a narrower student")
+        if self.student.static and self.teacher.pooling == "cls":
+            raise ValueError("student.static has no first token that knows the rest: set teacher.pooling: mean")
+        return self
+
+    def _asks_for(self, name: str) -> bool:
+        return self.distill.standardise if name == "standardise" else name.removeprefix("terms.") in self.distill.terms
+
+    @model_validator(mode="after")
     def _weighs_classes(self) -> Self:
         for name, part in (("teacher", self.teacher), ("distill", self.distill)):
             asked = [knob for knob in ("class_weights", "label_smoothing") if getattr(part, knob) not in {"none", 0}]

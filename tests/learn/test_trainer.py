@@ -144,3 +144,12 @@ def test_what_stands_on_the_encoder_may_learn_faster(encoder: Path):
     assert (fast[name] - slow[name]).abs().max() > 0.1
     # Adam moves a weight by its rate at most, or little more, at each of eight steps.
     assert (fast["encoder.embeddings.word_embeddings.weight"] - start).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+def test_rows_without_a_label_are_drawn_too(balance: float):
+    one = Truth(np.array([0.0, 1, np.nan, np.nan]))
+    assert repeats(HEAD.outcome, one, balance, 7).tolist() == [1, 1, 1, 1]
+    both = Together((("one", HEAD.outcome), ("two", Classification(("c", "d")))))
+    several = Truth(np.array([[0.0, np.nan], [1, 0], [np.nan, np.nan]]))
+    assert repeats(both, several, balance, 7).min() == 1

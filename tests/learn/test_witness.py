@@ -9,8 +9,10 @@ from potstill.errors import UserError
 from potstill.learn import terms
 from potstill.learn.anatomy import layer_stack, projections
 from potstill.learn.model import Head, TaskModel, load_encoder
+from potstill.learn.static import StaticConfig, StaticEncoder
 from potstill.learn.witness import InnerTerms, Witness
 from potstill.outcomes import Classification
+from tests.conftest import SPECIAL, WORDS
 
 HEAD = Head("mood", Classification(("bad", "good")), "mean", 16)
 IDS = torch.tensor([[2, 7, 8, 9, 3], [2, 9, 3, 0, 0]])
@@ -141,3 +143,17 @@ def test_what_is_not_found_is_said():
         projections(torch.nn.Linear(2, 2))
     with pytest.raises(UserError, match="can't look into a Linear"):
         layer_stack(torch.nn.Linear(2, 2))
+
+
+def test_a_student_cut_after_another_was_compared_still_learns(teacher: TaskModel):
+    InnerTerms(TaskModel(cut(teacher.encoder, 2), HEAD), teacher, [(0, 0), (1, 3)], ALL)
+    later = cut(teacher.encoder, 2)
+    assert all(weight.requires_grad for weight in later.parameters())
+    assert not any(module._forward_hooks for module in later.modules())
+
+
+def test_a_student_without_layers_is_compared_by_its_vector(teacher: TaskModel):
+    student = TaskModel(StaticEncoder(StaticConfig(len(SPECIAL) + len(WORDS), 8)), HEAD)
+    found = seen(student, teacher, ("vector",), [])
+    assert list(student.projections) == ["vector"]
+    assert found["vector"].isfinite().all()

@@ -12,10 +12,12 @@ from potstill.data.read import check_source
 from potstill.errors import UserError
 from potstill.learn.signals import read_signals
 from potstill.learn.teachers import TAUGHT
-from potstill.recipe import Data, Features, Split, Task
+from potstill.learn.trainer import Examples
+from potstill.recipe import Data, Distill, Features, Split, Student, Task
+from potstill.steps.distill import distill
 from potstill.steps.ingest import ingest
 from tests.conftest import reviews
-from tests.steps.conftest import Line, run_line
+from tests.steps.conftest import QUICK, Line, run_line
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +112,18 @@ def test_check_source_looks_at_the_pool_too(tmp_path: Path, reviews_file: Path):
     data = Data(source=str(reviews_file), unlabelled=str(tmp_path / "nothing.parquet"))
     with pytest.raises(UserError, match=r"nothing\.parquet: no such file"):
         check_source(data, {"task": Task(label="sentiment")})
+
+
+def test_the_student_takes_its_steps_on_the_pool_too(pooled: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    seen: set[int] = set()
+    batch = Examples.batch
+
+    def watched(self, rows, *rest):
+        seen.update(rows if len(self) > 300 else ())
+        return batch(self, rows, *rest)
+
+    monkeypatch.setattr(Examples, "batch", watched)
+    knobs = Distill.model_validate(QUICK | {"epochs": 1})
+    distill(pooled.dataset, pooled.teacher, pooled.signals, Student(layers=2), knobs, tmp_path / "student")
+    labelled = read_schema(pooled.dataset).rows["train"]
+    assert seen == set(range(labelled + 300))

@@ -120,13 +120,14 @@ def repeats(outcome: Outcome, truth: Truth, balance: float, seed: int) -> npt.ND
     """How often each row comes in an epoch `[rows]`, so that small tasks aren't drowned; none comes less than once.
 
     A task with n labels comes (most / n)^balance times as often as the task with most. What is left beyond whole
-    numbers is drawn by lot. A row with labels for several tasks comes as often as the smallest of them asks.
+    numbers is drawn by lot. A row with labels for several tasks comes as often as the smallest of them asks, one
+    without any label once.
     """
     labelled = np.stack([np.isfinite(part.values(truth.values)) for part in parts_of(outcome)])
     sizes = labelled.sum(axis=1)
     wanted = (labelled * ((sizes.max() / np.maximum(sizes, 1)) ** balance)[:, None]).max(axis=0)
     lot = np.random.default_rng(seed).random(len(wanted))
-    times: npt.NDArray[np.int64] = np.floor(wanted + lot).astype(np.int64)
+    times: npt.NDArray[np.int64] = np.floor(np.maximum(wanted, 1) + lot).astype(np.int64)
     return times
 
 

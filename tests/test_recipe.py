@@ -242,3 +242,33 @@ def test_several_places_are_one_location(tmp_path: Path):
     recipe = load(tmp_path, GOOD, "data.source=[a.csv, b.csv]", TOPIC)
     assert recipe.data.source == "a.csv, b.csv"
     assert list(recipe.tasks) == ["sentiment", "topic"]
+
+
+def test_other_teachers_are_as_the_first_but_for_what_is_said(tmp_path: Path):
+    recipe = load(tmp_path, GOOD, "teacher.others=[{encoder: big/encoder, epochs: 2}, {seed: 9}]", "teacher.epochs=4")
+    told = [(one.encoder, one.epochs, one.seed, one.learning_rate) for one in recipe.teacher.members]
+    assert told == [("some/encoder", 4, 7, 5e-5), ("big/encoder", 2, 7, 5e-5), ("some/encoder", 4, 9, 5e-5)]
+    assert all(not one.others for one in recipe.teacher.members)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["teacher.weighing=validation"], "weighing is for several teachers"),
+        (["teacher.others=[{seed: 9}]", "teacher.weighing=[1, 2, 3]"], "3 weights for 2 teachers"),
+        (["teacher.others=[{sead: 9}]"], "no such setting"),
+        (["student={encoder: other/encoder, keep: auto}"], "of another encoder name those to keep"),
+        (["student={static: {width: 8}, keep: [0]}"], "static has no layers to keep"),
+    ],
+)
+def test_teachers_and_layers_that_make_no_sense_are_refused(tmp_path: Path, overrides: list[str], message: str):
+    assert message in refusal(tmp_path, GOOD, *overrides)
+
+
+def test_several_teachers_of_a_retrieval_are_refused(tmp_path: Path):
+    text = GOOD.replace("kind: classification, label: sentiment", "kind: retrieval, label: answer")
+    assert "can't be averaged" in refusal(tmp_path, text, "teacher.others=[{seed: 9}]")
+
+
+def test_a_setting_looks_the_same_whether_it_was_given_or_not(tmp_path: Path):
+    assert repr(load(tmp_path, GOOD, "distill.focus=0", "teacher.balance=0")) == repr(load(tmp_path))

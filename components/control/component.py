@@ -16,9 +16,12 @@ def control(
     teacher: dict,
     form: dict,
     settings: dict,
+    store: str,
     recipe_name: str,
     code_version: str,
     student: dsl.Output[dsl.Model],
+    adapted_digest: str = "",
+    adapted: dsl.Input[dsl.Model] = None,
 ) -> str:
     """Train the same student from labels alone, to see what the teacher was worth.
 
@@ -32,26 +35,32 @@ def control(
         teacher: Pooling, longest text and vocabulary, from the recipe's teacher section.
         form: The other settings of the recipe's student section.
         settings: The other settings of the recipe's distill section.
+        store: Folder that outlives runs; there a training that was killed is gone on with. Empty begins anew.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: A Hugging Face folder and its head.
+        adapted_digest: Digest of the adapted encoder.
+        adapted: What adapt wrote, to start from in the encoder's place.
 
     Returns:
         Digest of the control.
     """
     from pathlib import Path
 
-    from potstill import recipe, store, tracking
+    from potstill import recipe, tracking
     from potstill.steps.control import control as run
+    from potstill.store import folder_digest, shelf
 
     knobs = {"alpha": 0.0, "epochs": epochs, "learning_rate": learning_rate}
-    with tracking.step("control", recipe_name, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
+    tags = {"code_version": code_version, "dataset_digest": dataset_digest, "adapted_digest": adapted_digest}
+    with tracking.step("control", recipe_name, tags) as log:
         shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
-        start = recipe.section(recipe.Teacher, "teacher", {**teacher, "encoder": encoder})
+        start = recipe.section(recipe.Teacher, "teacher", {**teacher, "encoder": adapted.path if adapted else encoder})
         log.params({"encoder": encoder} | shape.model_dump(mode="json") | section.model_dump(mode="json"))
-        log.metrics(run(Path(dataset.path), start, shape, section, Path(student.path), log.epoch))
-        digest = store.folder_digest(Path(student.path))
+        kept = shelf(store, "checkpoints")
+        log.metrics(run(Path(dataset.path), start, shape, section, Path(student.path), log.epoch, kept))
+        digest = folder_digest(Path(student.path))
         log.tags({"control_digest": digest})
         student.metadata.update(digest=digest, mlflow_run_id=log.run_id)
     return digest

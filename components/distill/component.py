@@ -20,6 +20,7 @@ def distill(
     learning_rate: float,
     form: dict,
     settings: dict,
+    store: str,
     recipe_name: str,
     code_version: str,
     student: dsl.Output[dsl.Model],
@@ -40,6 +41,7 @@ def distill(
         learning_rate: Peak of the schedule.
         form: The other settings of the recipe's student section.
         settings: The other settings of the recipe's distill section.
+        store: Folder that outlives runs; there a training that was killed is gone on with. Empty begins anew.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: A Hugging Face folder and its head.
@@ -49,8 +51,9 @@ def distill(
     """
     from pathlib import Path
 
-    from potstill import recipe, store, tracking
+    from potstill import recipe, tracking
     from potstill.steps.distill import distill as run
+    from potstill.store import folder_digest, shelf
 
     knobs = {"temperature": temperature, "alpha": alpha, "epochs": epochs, "learning_rate": learning_rate}
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "signals_digest": signals_digest}
@@ -59,8 +62,9 @@ def distill(
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
         log.params(shape.model_dump(mode="json") | section.model_dump(mode="json"))
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
-        log.metrics(run(*folders, shape, section, Path(student.path), log.epoch))
-        digest = store.folder_digest(Path(student.path))
+        kept = shelf(store, "checkpoints")
+        log.metrics(run(*folders, shape, section, Path(student.path), log.epoch, kept))
+        digest = folder_digest(Path(student.path))
         log.tags({"student_digest": digest})
         student.metadata.update(digest=digest, mlflow_run_id=log.run_id)
     return digest

@@ -24,8 +24,8 @@ def extract(
         dataset_digest: Its digest.
         teacher: What teach wrote.
         teacher_digest: Its digest.
-        settings: The recipe's signals section.
-        store: Folder where tables are kept by address, so that no row is scored twice. Empty keeps them with the run.
+        settings: The settings of the recipe's signals section.
+        store: Folder that outlives runs; there tables are kept, so that no row is scored twice. Empty keeps none.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         signals: Logits by row digest, as Parquet, with a manifest; or where in the store they are.
@@ -38,13 +38,14 @@ def extract(
     from potstill import recipe, tracking
     from potstill.learn.signals import table_digest
     from potstill.steps.extract import extract as run
+    from potstill.store import shelf
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
     with tracking.step("extract", recipe_name, {"code_version": code_version, **digests}) as log:
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
         section = recipe.section(recipe.Signals, "signals", settings)
         log.params(section.model_dump(mode="json"))
-        kept = Path(store) if store else None
+        kept = shelf(store, "signals")
         log.metrics(run(*folders, section, dataset_digest, teacher_digest, kept))
         digest = table_digest(Path(signals.path))
         log.tags({"signals_digest": digest})

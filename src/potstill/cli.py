@@ -18,6 +18,7 @@ from potstill.recipe import load_recipe
 
 if TYPE_CHECKING:
     from potstill.edge import EdgeModel
+    from potstill.recipe import Recipe
 
 EXIT_BAD_INPUT = 2
 BATCH_LINES = 64
@@ -36,7 +37,9 @@ class Commands(click.Group):
         except UserError as error:
             message = str(error)
         except ModuleNotFoundError as error:
-            message = f"{error.name} is not installed; this command needs pip install 'potstill[train,pipeline,ui]'"
+            message = (
+                f"{error.name} is not installed; this command needs pip install 'potstill[train,pipeline,tune,ui]'"
+            )
         click.echo(f"potstill: {message}", err=True)
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
 
@@ -88,22 +91,47 @@ def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
       potstill run recipes/review-sentiment.yaml --set distill.temperature=3
     """
     from potstill import local
-    from potstill.data.read import check_source
-    from potstill.hub import check_encoder, check_layers
 
-    loaded = load_recipe(recipe, overrides)
-    check_source(loaded.data, loaded.tasks)
-    check_encoder(loaded.teacher.encoder)
-    if loaded.student.encoder is not None:
-        check_encoder(loaded.student.encoder, "student.encoder")
-    elif loaded.student.has_teachers_layers:
-        check_layers(loaded.teacher.encoder, loaded.student.chosen)
+    loaded = _checked(recipe, overrides)
     console = _console()
     try:
         folder = local.run(loaded, root, console, _track(root))
     except local.RunFailedError as error:
         raise click.ClickException(str(error)) from error
     _show(console, folder, root, loaded.register_.model)
+
+
+@main.command()
+@recipe_argument
+@click.option(
+    "--trials", type=click.IntRange(1), default=20, show_default=True, help="How many there are to be in all."
+)
+@click.option(
+    "--over",
+    default="temperature,alpha,learning_rate",
+    show_default=True,
+    metavar="KNOB[=LOW:HIGH],…",
+    help="Settings of distill and student that change, each with its range, its choices (=a|b), or the usual ones.",
+)
+@set_option
+@root_option
+def tune(recipe: Path, trials: int, over: str, overrides: tuple[str, ...], root: Path) -> None:
+    """Search for the settings of distillation that make the best student on the validation rows.
+
+    Teacher and signals are made once; each trial distils a student, and is given up where others were better after as
+    many epochs. Given again, the command goes on where it was. Leaves DIR/tune/RECIPE/best.yaml and knobs.svg.
+
+    \b
+    Example:
+      potstill tune recipes/review-sentiment.yaml --trials 20 --over temperature,alpha=0.5:1,layers=2:4
+    """
+    from potstill.tune.search import search
+    from potstill.tune.space import read_space
+
+    loaded, knobs = _checked(recipe, overrides), read_space(over, recipe, overrides)
+    artifacts = _track(root)
+    found = search(loaded, recipe, overrides, knobs, trials, root, artifacts, _console())
+    click.echo(f"\nnext:\n  open {found.picture}\n  {_typed()} run {found.recipe}{_root_of(root)}")
 
 
 @main.command(name="compile")
@@ -274,6 +302,22 @@ def rollback(model: str, reason: str, root: Path) -> None:
     click.echo(f"{model}: champion is again version {move.to} (was {move.before})")
 
 
+def _checked(recipe: Path, overrides: tuple[str, ...]) -> "Recipe":
+    """The recipe, whose rows and encoders are where it says."""
+    from potstill.data.read import check_source
+    from potstill.hub import check_encoder, check_layers
+
+    loaded = load_recipe(recipe, overrides)
+    check_source(loaded.data, loaded.tasks)
+    for number, member in enumerate(loaded.teacher.members):
+        check_encoder(member.encoder, f"teacher.others.{number - 1}.encoder" if number else "teacher.encoder")
+    if loaded.student.encoder is not None:
+        check_encoder(loaded.student.encoder, "student.encoder")
+    if loaded.student.has_teachers_layers or isinstance(loaded.student.keep, list):
+        check_layers(loaded.student.encoder or loaded.teacher.encoder, loaded.student.chosen)
+    return loaded
+
+
 def _track(root: Path) -> Path | None:
     """Let MLflow use the root's own database, unless the environment names a server; return where its files go."""
     if os.environ.get("MLFLOW_TRACKING_URI"):
@@ -311,9 +355,13 @@ def _show(console: Console, folder: Path, root: Path, model: str) -> None:
     console.print("\nnext:", f"  open {latest / 'report.html'}", sep="\n", soft_wrap=True)
     console.print("  make ui" if root == Path(".potstill") else f"  make ui ROOT={root}", soft_wrap=True)
     if summary["version"]:
-        option = "" if root == Path(".potstill") else f" --root {root}"
         name = model if summary["alias"] == "champion" else f"{model}/{summary['version']}"
-        console.print(f'  echo "your text" | {_typed()} predict {name}{option}', soft_wrap=True)
+        console.print(f'  echo "your text" | {_typed()} predict {name}{_root_of(root)}', soft_wrap=True)
+
+
+def _root_of(root: Path) -> str:
+    """What to type behind a command so that it finds this root."""
+    return "" if root == Path(".potstill") else f" --root {root}"
 
 
 def _typed() -> str:

@@ -162,8 +162,7 @@ def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None) ->
     folder = _new_folder(root, recipe.name)
     os.environ.update(CHILD_ENVIRONMENT | {tracking.RUN_ID_VARIABLE: folder.name})
     tracking.open_run(recipe.name, recipe.model_dump(mode="json", by_alias=True), artifacts)
-    with (folder / "run.log").open("w", encoding="utf-8") as log, _status(console) as status:
-        follower = Follower(log, console, status=status)
+    with following(console, folder / "run.log") as follower:
         try:
             _execute(recipe, folder, follower)
         except RuntimeError as error:
@@ -190,13 +189,14 @@ def _new_folder(root: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _status(console: Console) -> Iterator[Status | None]:
-    """A line that redraws itself on a terminal; nothing in a log."""
-    if not console.is_terminal:
-        yield None
-        return
-    with console.status("starting …") as status:
-        yield status
+def following(console: Console, log: Path) -> Iterator[Follower]:
+    """What takes the output: it keeps all in a log, and on a terminal the last line redraws itself."""
+    with log.open("a", encoding="utf-8") as file:
+        if not console.is_terminal:
+            yield Follower(file, console)
+            return
+        with console.status("starting …") as status:
+            yield Follower(file, console, status=status)
 
 
 def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
@@ -209,7 +209,7 @@ def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
     local.config.LocalExecutionConfig.instance.cache_root = cache_root
     with contextlib.redirect_stdout(follower), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        distill.build(recipe)(code_version=code_version(), signals_store=str(root / "signals"))
+        distill.build(recipe)(code_version=code_version(), store=str(root))
 
 
 def _conclude(folder: Path, steps: dict[str, StepState], wall_s: float) -> None:

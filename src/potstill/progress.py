@@ -12,24 +12,31 @@ class Progress:
         unit: what one of them is called.
         every_s: shortest time between two lines, in seconds.
         clock: seconds that only grow.
+        before: units that were done earlier; they tell nothing of the pace.
     """
 
     def __init__(
-        self, total: int, unit: str, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        unit: str,
+        every_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        before: int = 0,
     ) -> None:
         self._total = total
         self._unit = unit
         self._every_s = every_s
         self._clock = clock
+        self._before = before
         self._start = self._last = clock()
 
     def at(self, done: int, where: str = "") -> None:
         """Report `done` units; quiet if the last line is young."""
         now = self._clock()
-        if now - self._last < self._every_s or done == 0:
+        if now - self._last < self._every_s or done == self._before:
             return
         self._last = now
-        left = (now - self._start) / done * (self._total - done)
+        left = (now - self._start) / (done - self._before) * (self._total - done)
         place = f"{where}, " if where else ""
         print(f"… {place}{self._unit} {done:,}/{self._total:,}, about {duration(left)} left", flush=True)
 

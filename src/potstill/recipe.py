@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -50,7 +50,8 @@ LearningRate = Annotated[float, BeforeValidator(_exact_number), Field(gt=0, le=1
 class Section(BaseModel):
     """A part of the recipe: unknown keys are refused, values don't change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Defaults are read as values are, so that a setting looks the same whether it was given or not.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 S = TypeVar("S", bound=Section)
@@ -246,17 +247,33 @@ class Task(Section):
         return self.weight or self.of
 
 
-class Training(Section):
-    """What teach and distill share."""
+class Schooling(Section):
+    """What all trainings share."""
 
     epochs: int = Field(3, ge=1, le=1000, description="Passes over the training rows, at most.")
     learning_rate: LearningRate = Field(5e-5, description="Peak of the schedule.")
-    head_learning_rate: LearningRate | None = Field(
-        None, description="Peak for features and heads, which need more where they are new; none: as the encoder's."
-    )
     batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
     warmup: Share = Field(0.1, description="Share of steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay, on weight matrices.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of an encoder's products while it learns; auto: bfloat16 where the processor has it built in.",
+    )
+    seed: Seed = Field(7, description="Seed of first weights, the order of rows and dropout.")
+
+
+class Adapt(Schooling):
+    """How the encoder gets used to the shop's words before it is taught: it guesses masked pieces of its texts."""
+
+    mask: float = Field(0.15, gt=0, lt=1, description="Share of pieces to be guessed.")
+
+
+class Training(Schooling):
+    """What teach and distill share."""
+
+    head_learning_rate: LearningRate | None = Field(
+        None, description="Peak for features and heads, which need more where they are new; none: as the encoder's."
+    )
     patience: int = Field(2, ge=1, le=1000, description="Epochs without a better validation score before stopping.")
     focus: float = Field(0, ge=0, le=10, description="Above 0, easy examples count less (focal loss).")
     label_smoothing: Share = Field(0, description="Share of a label that is spread over all classes: less sure.")
@@ -270,16 +287,24 @@ class Training(Section):
         0, ge=0, le=1, description="Of several tasks: 0 shows each row once an epoch, 1 all tasks equally often."
     )
     freeze_embeddings: bool = Field(False, description="Keep token vectors as they are: faster, for small data.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="Of an encoder's products while it learns; auto: bfloat16 where the processor has it built in.",
-    )
-    seed: Seed = Field(7, description="Seed of the head, the order of rows and dropout.")
 
     @property
     def compares_rows(self) -> bool:
         """Whether the rows of a group must come together."""
         return self.listwise > 0
+
+
+class OtherTeacher(Section):
+    """A further teacher: what is not given is as the first one's."""
+
+    encoder: str | None = Field(None, min_length=1, description="A hub name, a folder, or `package:NAME/path`.")
+    epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training rows, at most.")
+    learning_rate: LearningRate | None = Field(None, description="Peak of the schedule.")
+    batch_size: int | None = Field(None, ge=1, le=4096, description="Rows a step.")
+    max_tokens: int | None = Field(None, ge=4, le=8192, description="Longer texts are cut.")
+    vocabulary: Literal["whole", "trim"] | None = Field(None, description="Trim to the pieces that the rows use.")
+    pooling: Literal["mean", "cls"] | None = Field(None, description="How token vectors become one text vector.")
+    seed: Seed | None = Field(None, description="Seed of the head, the order of rows and dropout.")
 
 
 class Teacher(Training):
@@ -290,6 +315,27 @@ class Teacher(Training):
     vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
     per_task: bool = Field(False, description="Of several tasks: a teacher each, taught by that task's rows alone.")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one text vector.")
+    others: list[OtherTeacher] = Field(
+        [], max_length=9, description="Further teachers, of any encoder: the student learns the mean of what all say."
+    )
+    weighing: Literal["even", "validation"] | list[Annotated[float, Field(gt=0, le=1000)]] = Field(
+        "even",
+        description="How much each teacher counts: alike, as makes the validation labels likeliest, or as listed.",
+    )
+
+    @model_validator(mode="after")
+    def _weighs_several(self) -> Self:
+        if self.weighing != "even" and not self.others:
+            raise ValueError("weighing is for several teachers: give others")
+        if isinstance(self.weighing, list) and len(self.weighing) != len(self.others) + 1:
+            raise ValueError(f"weighing: {len(self.weighing)} weights for {len(self.others) + 1} teachers")
+        return self
+
+    @property
+    def members(self) -> list["Teacher"]:
+        """Each teacher by itself; the first is the one that students are cut from."""
+        alone = self.model_copy(update={"others": [], "weighing": "even"})
+        return [alone, *(alone.model_copy(update=other.model_dump(exclude_none=True)) for other in self.others)]
 
 
 class Narrow(Section):
@@ -321,9 +367,11 @@ class Student(Section):
         description="Which of the teacher's layers (0 is the first), instead of how many; auto: try some choices.",
     )
     narrow: Narrow | None = Field(None, description="Make these layers narrower, starting from the teacher's weights.")
-    static: Static | None = Field(None, description="No layers at all: microseconds, for what words alone tell.")
+    static: Static | None = Field(None, description="No layers at all, for what words alone tell: the fastest.")
     encoder: str | None = Field(
-        None, description="Another encoder, with its own tokenizer: a hub name, a folder, or `package:NAME/path`."
+        None,
+        description="Another encoder, with its own tokenizer: a hub name, a folder, or `package:NAME/path`; all its "
+        "layers, or those of `keep`.",
     )
 
     @model_validator(mode="after")
@@ -337,8 +385,10 @@ class Student(Section):
         forms = [name for name in ("narrow", "static", "encoder") if getattr(self, name) is not None]
         if len(forms) > 1:
             raise ValueError(f"give one of {' and '.join(forms)}, not both")
-        if self.keep is not None and forms and forms != ["narrow"]:
-            raise ValueError(f"keep chooses the teacher's layers: it can't be used with {forms[0]}")
+        if self.keep is not None and self.static is not None:
+            raise ValueError("static has no layers to keep")
+        if self.keep == "auto" and self.encoder is not None:
+            raise ValueError("keep: auto tries the teacher's layers: of another encoder name those to keep")
         return self
 
     @property
@@ -371,24 +421,14 @@ class Signals(Section):
         return self
 
 
-# What each soft term compares; some need what logits alone can't give.
-LOGIT_TERMS = ("kl", "soft_ce", "focal", "mse", "dist_between", "dist_within", "decoupled_target", "decoupled_others")
-LAYER_TERMS = ("hidden", "attention", "relation")
-VECTOR_TERM = "vector"
-Term = Literal[
-    "kl",
-    "soft_ce",
-    "focal",
-    "mse",
-    "dist_between",
-    "dist_within",
-    "decoupled_target",
-    "decoupled_others",
-    "hidden",
-    "attention",
-    "relation",
-    "vector",
+# Soft terms by what they compare: some need what logits alone can't give.
+LogitTerm = Literal[
+    "kl", "soft_ce", "focal", "mse", "dist_between", "dist_within", "decoupled_target", "decoupled_others"
 ]
+LayerTerm = Literal["hidden", "attention", "relation"]
+VECTOR_TERM: Literal["vector"] = "vector"
+Term = LogitTerm | LayerTerm | Literal["vector"]
+LOGIT_TERMS, LAYER_TERMS = get_args(LogitTerm), get_args(LayerTerm)
 Weight = Annotated[float, Field(ge=0, le=1000)]
 KL_ALONE: dict[Term, float] = {"kl": 1.0}
 
@@ -398,6 +438,13 @@ class Schedule(Section):
 
     to: float = Field(ge=0, le=1000, description="Its value at the end.")
     form: Literal["linear", "cosine"] = Field("linear", description="cosine: slow at both ends.")
+
+
+class FineTune(Section):
+    """A short training on labels alone after distillation; what it gives is kept only if validation improves."""
+
+    epochs: int = Field(1, ge=1, le=1000, description="Passes over the labelled rows, at most.")
+    learning_rate: LearningRate = Field(2e-5, description="Peak of the schedule, for heads too.")
 
 
 class Distill(Training):
@@ -423,11 +470,21 @@ class Distill(Training):
     schedules: dict[str, Schedule] = Field(
         {}, description="Knob (temperature, alpha or a term) → where it goes while the student learns."
     )
+    fine_tune: FineTune | None = Field(
+        None, description="Afterwards, a short training on labels alone; kept only if validation improves."
+    )
 
     @property
     def compares_rows(self) -> bool:
         """Whether the rows of a group must come together."""
         return self.listwise > 0 or self.margin > 0
+
+    @property
+    def afterwards(self) -> Self | None:
+        """The knobs of the short training on labels that follows, if one does."""
+        if self.fine_tune is None:
+            return None
+        return self.model_copy(update={**self.fine_tune.model_dump(), "head_learning_rate": None, "fine_tune": None})
 
     @property
     def inner_terms(self) -> list[Term]:
@@ -495,6 +552,7 @@ class Recipe(Section):
     tasks: dict[TaskName, Task] = Field(
         min_length=1, max_length=20, description="What is predicted: one task, or several by one model."
     )
+    adapt: Adapt | None = None
     teacher: Teacher
     signals: Signals = Signals()
     student: Student = Student()
@@ -591,9 +649,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _retrieves_by_text_alone(self) -> Self:
-        if self.data.features.names and any(task.kind == "retrieval" for task in self.tasks.values()):
+    def _retrieves_by_one_teachers_view_of_text(self) -> Self:
+        retrieves = any(task.kind == "retrieval" for task in self.tasks.values())
+        if self.data.features.names and retrieves:
             raise ValueError("a retrieval compares texts: data.features can't be used")
+        if self.teacher.others and retrieves:
+            raise ValueError("teacher.others: vectors of several retrievals can't be averaged; give one teacher")
         return self
 
     @model_validator(mode="after")
@@ -627,6 +688,25 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: the file can't be read, is no YAML mapping, or a setting is unknown or out of bounds;
             the message names the line (or the override) and the nearest valid name.
     """
+    values, places = _read(path, overrides)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, places, str(path), Recipe)) from error
+
+
+def changed_recipe(path: Path, overrides: Sequence[str]) -> str:
+    """The text of a recipe with some values replaced; comments are lost.
+
+    Raises:
+        UserError: see `load_recipe`.
+    """
+    load_recipe(path, overrides)
+    return yaml.safe_dump(_read(path, overrides)[0], sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A recipe's values, and where each dotted key stands."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -646,10 +726,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         key = _apply(values, override)
         places[key] = f"--set {key}"
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise UserError(_explain(error, places, str(path), Recipe)) from error
+    return values, places
 
 
 def section(kind: type[S], name: str, values: Mapping[str, Any]) -> S:

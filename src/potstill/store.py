@@ -79,6 +79,11 @@ def folder_behind(folder: Path) -> Path:
     return target
 
 
+def shelf(store: str, name: str) -> Path | None:
+    """A folder in the store that outlives runs; none, where there is no store."""
+    return Path(store, name) if store else None
+
+
 def to_json(values: Any) -> str:
     """Values as JSON, in which what is not a number is null: others than Python read no NaN."""
     return json.dumps(_without_nan(values), indent=1, ensure_ascii=False, allow_nan=False)
@@ -92,10 +97,10 @@ def _without_nan(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, in order of name: 64 hexadecimal digits."""
+def folder_digest(folder: Path, but: str = "") -> str:
+    """SHA-256 over the names and contents of a folder's files but one, in order of name: 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / but):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(b"\0")
         with path.open("rb") as file:

@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,10 @@ class StepLog:
         """Keep a file or a folder's files with the step's run."""
         (self._client.log_artifacts if path.is_dir() else self._client.log_artifact)(self.run_id, str(path))
 
+    def describe(self, words: str) -> None:
+        """Say on the run's page what became of it."""
+        _set_tags(self._client, self.run_id, {DESCRIPTION: words})
+
     def conclude(self, verdict: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Write the outcome on the parent's page: the verdict with its reasons, and every model's figures."""
         self._client.log_dict(self._parent_id, dict(verdict), "verdict.json")
@@ -211,7 +215,7 @@ def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepL
         run = found.create_run(experiment_id, tags=run_tags, run_name=name)
         log = StepLog(found, parent_id, run.info.run_id)
         log.tags(tags)
-        with _Spoken(name, sys.stdout) as spoken, contextlib.redirect_stdout(spoken):
+        with Spoken(name, sys.stdout) as spoken, contextlib.redirect_stdout(spoken):
             yield log
     except BaseException as error:
         if log:
@@ -227,6 +231,33 @@ def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepL
     log.metrics({"wall_s": wall_s})
     found.set_terminated(log.run_id, "FINISHED")
     _tell("end", name, wall_s=wall_s)
+
+
+@contextlib.contextmanager
+def trial(recipe_name: str, number: int) -> Iterator[StepLog]:
+    """Open a run for one trial of a search, nested in the search's own run."""
+    found = client()
+    parent_id = parent_run(found, recipe_name)
+    tags = {PARENT: parent_id, PIPELINE_RUN: pipeline_run(), "potstill.step": "trial", "recipe": recipe_name}
+    experiment_id = found.get_run(parent_id).info.experiment_id
+    log = StepLog(found, parent_id, found.create_run(experiment_id, tags=tags, run_name=f"trial {number}").info.run_id)
+    try:
+        yield log
+    except BaseException:
+        with contextlib.suppress(MlflowException):
+            found.set_terminated(log.run_id, "KILLED")
+        raise
+    found.set_terminated(log.run_id, "FINISHED")
+
+
+def conclude(recipe_name: str, words: str, files: Sequence[Path]) -> None:
+    """End the parent run of what was no pipeline, with what it found."""
+    found = client()
+    run_id = parent_run(found, recipe_name)
+    _set_tags(found, run_id, {DESCRIPTION: words})
+    for path in files:
+        found.log_artifact(run_id, str(path))
+    found.set_terminated(run_id, "FINISHED")
 
 
 def close(recipe_name: str, state: str) -> None:
@@ -253,7 +284,7 @@ def _log_metrics(found: MlflowClient, run_id: str, values: Mapping[str, float], 
     found.log_batch(run_id, metrics=entries)
 
 
-class _Spoken(io.TextIOBase):
+class Spoken(io.TextIOBase):
     """Puts a step's name in front of each line."""
 
     def __init__(self, name: str, target: Any) -> None:

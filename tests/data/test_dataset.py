@@ -67,7 +67,7 @@ def test_streamed_rows_are_the_rows_in_small_batches(tmp_path):
 
     batches = list(stream_rows(tmp_path, "train", batch_rows=2))
 
-    assert [len(batch) for batch in batches] == [2, 2, 1, 2]
+    assert [len(batch) for batch in batches] == [2, 2, 2, 1]
     assert [row for batch in batches for row in batch.row] == read_rows(tmp_path, "train", SCHEMA).row
 
 

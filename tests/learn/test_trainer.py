@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from potstill.learn import trainer
+from potstill.learn import follow
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.objective import hard_loss
-from potstill.learn.trainer import Epoch, Examples, Units, in_bfloat16, repeats, train
+from potstill.learn.trainer import Epoch, Examples, Units, in_precision, repeats, train
 from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth
 from potstill.outcomes import Classification, Together
@@ -104,7 +104,7 @@ def test_only_what_is_learnt_from_is_rounded(encoder: Path):
     model = load_encoder(str(encoder))[0].eval()
     batch = {"input_ids": torch.tensor([[2, 9, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
     exact = model(**batch).last_hidden_state
-    with in_bfloat16(model):
+    with in_precision(Training(precision="bfloat16"), model):
         measured = model(**batch).last_hidden_state
         model.train()
         for layer in model.modules():
@@ -128,7 +128,7 @@ def test_auto_takes_bfloat16_where_the_processor_has_it_and_nowhere_else(encoder
 def test_progress_never_runs_past_the_last_epoch(
     encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(trainer, "Progress", lambda total, unit: Progress(total, unit, every_s=0))
+    monkeypatch.setattr(follow, "Progress", lambda total, unit, before: Progress(total, unit, 0, before=before))
     tiny(encoder, epochs=2)
     shown = [line for line in capsys.readouterr().out.splitlines() if "… epoch" in line]
     # 120 rows in batches of 16 are eight steps.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from potstill.learn.signals import read_manifest, read_signals, table_digest
 from potstill.learn.teachers import DIVISION, FOLDS, TAUGHT, Panel, Scorer, write_taught
 from potstill.recipe import Data, Signals, Split, Task
 from potstill.steps.extract import extract
+from potstill.steps.ingest import ingest
+from potstill.steps.teach import teach
 from potstill.store import folder_behind, folder_digest
 from tests.steps.conftest import Line, run_line
 
@@ -166,7 +169,7 @@ def test_a_fold_that_saw_its_own_rows_is_refused(folded: Line, tmp_path: Path):
     division = tmp_path / "teacher" / FOLDS / DIVISION
     told = json.loads(division.read_text(encoding="utf-8"))
     division.write_text(json.dumps(told | {"seed": told["seed"] + 1}), encoding="utf-8")
-    with pytest.raises(UserError, match=r"folds/\d: this teacher was taught"):
+    with pytest.raises(UserError, match=r"_folds/\d: this teacher was taught"):
         extract(folded.dataset, tmp_path / "teacher", tmp_path / "signals", PARTS, "d", "t")
 
 
@@ -176,3 +179,61 @@ def test_folds_do_not_change_the_teacher_of_all_rows(folded: Line, tmp_path: Pat
     shutil.rmtree(whole / FOLDS)
     assert folder_digest(whole) != folder_digest(folded.teacher)
     assert len(Panel.load(whole, read_schema(folded.dataset).outcome).folds) == 0
+
+
+def test_the_datasets_shards_do_not_move_the_tables_parts(
+    line: Line, reviews_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = Data(source=str(reviews_file), split=Split(by="product"), shard_rows=70)
+    ingest(data, {"task": Task(label="sentiment")}, tmp_path / "dataset")
+    digest = read_schema(tmp_path / "dataset").digest
+    assert digest == read_schema(line.dataset).digest
+    # The table is begun over one layout of shards, and ended over another.
+    scored, score = [], Scorer.score
+
+    def dying(self, rows):
+        scored.append(len(rows))
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return score(self, rows)
+
+    monkeypatch.setattr(Scorer, "score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(line, tmp_path / "signals", store=tmp_path / "store")
+    monkeypatch.undo()
+    extract(tmp_path / "dataset", line.teacher, tmp_path / "signals", PARTS, digest, "t", tmp_path / "store")
+    assert table_digest(tmp_path / "signals") == table_digest(line.signals)
+    assert read_signals(tmp_path / "signals", all_rows(line)).shape == (240, 2)
+
+
+def test_what_to_do_about_a_damaged_part_is_said_and_helps(line: Line, tmp_path: Path):
+    run(line, tmp_path / "signals", store=tmp_path / "store")
+    table = folder_behind(tmp_path / "signals")
+    (table / "part-00001.parquet").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"remove .*_manifest\.json and run again: whole parts are kept") as told:
+        read_signals(tmp_path / "signals", all_rows(line))
+    manifest = Path(str(told.value).partition("remove ")[2].partition(" and run")[0])
+    manifest.unlink()
+    # So a cache no longer finds what the folder stands for, and the step runs.
+    with pytest.raises(UserError, match="it is gone"):
+        folder_behind(tmp_path / "signals")
+    assert run(line, tmp_path / "signals", store=tmp_path / "store")["rows_scored"] == 50
+
+
+def test_vectors_that_were_not_kept_are_missed_in_words(line: Line):
+    with pytest.raises(UserError, match=r"the signals hold no vectors; set signals\.vectors: true"):
+        read_signals(line.signals, all_rows(line), "vector")
+
+
+def test_a_fold_without_rows_is_refused_before_any_teaching(line: Line, tmp_path: Path):
+    with pytest.raises(UserError, match=r"folds hold no row: too few values of data\.split\.by; use fewer folds"):
+        teach(line.dataset, line.settings, tmp_path / "teacher", cross_fit=20)
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_texts_that_differ_in_white_space_alone_share_a_fold(line: Line):
+    rows = read_rows(line.dataset, "train", read_schema(line.dataset))
+    other = replace(rows, text=[f" {text.replace(' ', '  ')}" for text in rows.text], apart=None)
+    alone = replace(rows, apart=None)
+    assert other.fold(5, 7).tolist() == alone.fold(5, 7).tolist()
+    assert len(set(alone.fold(5, 7).tolist())) == 5

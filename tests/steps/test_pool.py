@@ -127,3 +127,16 @@ def test_the_student_takes_its_steps_on_the_pool_too(pooled: Line, monkeypatch: 
     distill(pooled.dataset, pooled.teacher, pooled.signals, Student(layers=2), knobs, tmp_path / "student")
     labelled = read_schema(pooled.dataset).rows["train"]
     assert seen == set(range(labelled + 300))
+
+
+def test_texts_that_measure_refusal_are_not_learnt_from(tmp_path: Path, reviews_file: Path):
+    pq.write_table(pa.table({"text": ["where is my parcel", "a sound pot"]}), tmp_path / "pool.parquet")
+    pq.write_table(pa.table({"text": ["where  is my parcel"]}), tmp_path / "others.parquet")
+    data = Data(
+        source=str(reviews_file),
+        unlabelled=str(tmp_path / "pool.parquet"),
+        out_of_scope=str(tmp_path / "others.parquet"),
+    )
+    ingest(data, {"task": Task(label="sentiment", refuse=0.05)}, tmp_path / "dataset")
+    found = read_rows(tmp_path / "dataset", UNLABELLED, read_schema(tmp_path / "dataset"))
+    assert found.text == ["a sound pot"]

@@ -1,19 +1,23 @@
 """Answer retrieval through the same steps: a bi-encoder that finds each question's answer in a catalogue."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoConfig, AutoModel
 
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
+from potstill.errors import UserError
 from potstill.evaluate.report import write_report
 from potstill.learn.signals import read_manifest, read_signals
 from potstill.outcomes import probabilities_of
-from potstill.recipe import Data, Split, Task
+from potstill.recipe import Data, Distill, Split, Student, Task
+from potstill.steps.distill import distill
 from tests.conftest import THINGS
 from tests.steps.conftest import Line, run_line
 from tests.steps.test_kinds import evaluated, summary_in
@@ -99,3 +103,15 @@ def test_the_report_tells_what_was_searched(evaluation: Path, tmp_path: Path):
         [a == b for a, b in zip(*(predicted[n].to_pylist() for n in ("label", "student_int8")), strict=True)]
     )
     assert right == pytest.approx(summary["models"]["student_int8"]["recall_at_1"], abs=0.02)
+
+
+def test_vectors_of_another_width_can_not_be_aligned_and_that_is_said(desk: Line, encoder: Path, tmp_path: Path):
+    config = AutoConfig.from_pretrained(encoder)
+    config.hidden_size, config.intermediate_size = 8, 16
+    AutoModel.from_config(config, add_pooling_layer=False).save_pretrained(tmp_path / "other")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(encoder / name, tmp_path / "other")
+    knobs = Distill(align=1.0, epochs=1)
+    form = Student(encoder=str(tmp_path / "other"))
+    with pytest.raises(UserError, match=r"distill\.align: the student's vectors are 8 wide, the teacher's 16"):
+        distill(desk.dataset, desk.teacher, desk.signals, form, knobs, tmp_path / "student")

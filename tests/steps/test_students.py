@@ -17,10 +17,11 @@ from transformers import (
     MobileBertModel,
 )
 
+from potstill.compress.narrow import narrow
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
-from potstill.learn.model import encode, load_model, predict_logits
+from potstill.learn.model import encode, load_encoder, load_model, predict_logits
 from potstill.recipe import Compress, Distill, Student
 from potstill.steps.compress import Origin, compress
 from potstill.steps.control import control
@@ -130,6 +131,17 @@ def test_a_narrower_student_learns_and_becomes_int8(line: Line, tmp_path: Path):
     assert small > 0.85
 
 
+def test_of_another_encoder_some_layers_can_be_kept(line: Line, encoder: Path, tmp_path: Path):
+    still = {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0}
+    form = Student.model_validate({"encoder": str(encoder), "keep": [1, 3]})
+    student = load_model(distilled(line, form, tmp_path, **still))[0].encoder
+    public = load_encoder(str(encoder))[0]
+    assert len(student.encoder.layer) == 2
+    for kept, number in zip(student.encoder.layer, [1, 3], strict=True):
+        mine, its = (layer.attention.self.query.weight for layer in (kept, public.encoder.layer[number]))
+        torch.testing.assert_close(mine, its)
+
+
 def test_layers_are_chosen_by_a_try(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     first = distilled(line, Student(layers=2, keep="auto"), tmp_path / "first", epochs=1)
     assert "of 3 choices of layers" in capsys.readouterr().out
@@ -172,3 +184,20 @@ def test_terms_of_layers_reach_a_narrower_student(line: Line, tmp_path: Path):
     assert accuracy(line, student, tmp_path)[0] > 0.9
     # What they went through is left behind.
     assert not any("projections" in name for name in load_model(student)[0].state_dict())
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"standardise": True}, {"terms": {"kl": 1, "dist_between": 1}}, {"terms": {"decoupled_others": 1}}]
+)
+def test_terms_that_tell_nothing_of_two_classes_are_refused(line: Line, tmp_path: Path, knobs: dict):
+    with pytest.raises(UserError, match="tells nothing of two outcomes; leave it out"):
+        distilled(line, Student(layers=2), tmp_path, **knobs)
+
+
+@pytest.mark.parametrize("other", ["electra"], indirect=True)
+def test_a_projection_of_embeddings_is_not_lost_in_silence(other: Path):
+    made, tokenizer = load_encoder(str(other))
+    with pytest.raises(UserError, match="8 wide is what the embeddings are: their projection would be lost"):
+        narrow(made, tokenizer, ["a great kettle"], 2, 8, 2)
+    smaller = narrow(made, tokenizer, ["a great kettle"], 2, 12, 2)
+    assert (smaller.config.hidden_size, smaller.config.embedding_size) == (12, 8)

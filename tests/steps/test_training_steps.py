@@ -11,7 +11,7 @@ from potstill.data.dataset import read_rows, read_schema
 from potstill.errors import UserError
 from potstill.learn.model import encode_texts, load_encoder, load_model, predict_logits
 from potstill.learn.signals import MANIFEST, read_manifest, read_signals
-from potstill.recipe import Distill, Student
+from potstill.recipe import Distill, FineTune, Student
 from potstill.steps.control import control
 from potstill.steps.distill import distill
 from potstill.steps.teach import teach
@@ -99,3 +99,31 @@ def test_signals_of_other_rows_are_refused(line: Line, tmp_path: Path):
     (tmp_path / "signals" / MANIFEST).write_text(json.dumps(manifest | {"parts": []}))
     with pytest.raises(UserError, match="no teacher's view of"):
         distill(line.dataset, line.teacher, tmp_path / "signals", Student(layers=2), Distill(), tmp_path / "student")
+
+
+def tuned(line: Line, folder: Path, rate: float) -> tuple[list[dict], list[dict]]:
+    """History of a student with and without a short training on labels; distillation has left all to do."""
+    brief = Distill.model_validate(QUICK | {"epochs": 1, "learning_rate": 1e-9})
+    form = Student(encoder=line.settings.encoder)
+    after = brief.model_copy(update={"fine_tune": FineTune(epochs=4, learning_rate=rate)})
+    for name, knobs in (("plain", brief), ("tuned", after)):
+        distill(line.dataset, line.teacher, line.signals, form, knobs, folder / name)
+    plain, longer = (json.loads((folder / name / "history.json").read_text()) for name in ("plain", "tuned"))
+    return plain, longer
+
+
+def test_a_fine_tuning_that_improves_validation_is_kept(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plain, longer = tuned(line, tmp_path, rate=1e-2)
+    assert longer[: len(plain)] == plain
+    assert [epoch["epoch"] for epoch in longer] == list(range(1, len(longer) + 1))
+    scores = [epoch["validation_macro_f1"] for epoch in longer]
+    assert max(scores[1:]) > scores[0]
+    assert "after; kept" in capsys.readouterr().out
+    assert accuracy(tmp_path / "tuned", line) > accuracy(tmp_path / "plain", line)
+
+
+def test_a_fine_tuning_that_does_not_improve_is_dropped(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plain, longer = tuned(line, tmp_path, rate=1e-12)
+    assert longer == plain
+    assert "after; not kept" in capsys.readouterr().out
+    assert folder_digest(tmp_path / "tuned") == folder_digest(tmp_path / "plain")

@@ -41,6 +41,8 @@ def narrow(
     config: Any = short.config
     if config.model_type not in BERT_LIKE:
         raise UserError(f"student.narrow: made of BERT-like encoders alone, not of {config.model_type}; use encoder")
+    if width == getattr(config, "embedding_size", None) != config.hidden_size:
+        raise UserError(f"student.narrow: {width} wide is what the embeddings are: their projection would be lost")
     if width > config.hidden_size or heads > config.num_attention_heads:
         raise UserError(
             f"student.narrow: {width} wide with {heads} heads: the encoder has {config.hidden_size} with "

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,27 +21,14 @@ from potstill.recipe import Student, Training
 TRIED_ROWS = 3200
 
 
-@dataclass(frozen=True)
-class Shaped:
-    """An untrained student.
-
-    Attributes:
-        encoder: its encoder.
-        tokenizer: its tokenizer.
-        layers: which of the other encoder's layers its own came from; none, if it has other layers, or none.
-    """
-
-    encoder: nn.Module
-    tokenizer: Any
-    layers: list[int]
-
-
-def shape(form: Student, encoder: nn.Module, tokenizer: Any, texts: Sequence[str], pooling: str) -> Shaped:
-    """A student of the recipe's form, made of an encoder: the teacher's or, for a control, the public one.
+def shape(
+    form: Student, encoder: nn.Module, tokenizer: Any, texts: Sequence[str], pooling: str
+) -> tuple[nn.Module, list[int]]:
+    """A student's encoder of the recipe's form, and which of the other encoder's layers its own came from, if any.
 
     Args:
         form: of the recipe.
-        encoder: stays as it is.
+        encoder: what it is made of: the teacher's or, for a control, the public one; it stays as it is.
         tokenizer: of the encoder.
         texts: of the task.
         pooling: how token vectors become one.
@@ -51,14 +37,23 @@ def shape(form: Student, encoder: nn.Module, tokenizer: Any, texts: Sequence[str
         UserError: the encoder can't be given this form.
     """
     if form.encoder is not None:
-        return Shaped(*load_encoder(form.encoder, "student.encoder"), [])
+        other = _other(form.encoder)[0]
+        return cut(other, form.keep) if isinstance(form.keep, list) else other, []
     if form.static is not None:
-        return Shaped(embed(encoder, tokenizer, texts, form.static.width, pooling), tokenizer, [])
+        return embed(encoder, tokenizer, texts, form.static.width, pooling), []
     chosen = kept(encoder, form.chosen)
     if form.narrow is not None:
-        narrower = narrow(encoder, tokenizer, texts, chosen, form.narrow.width, form.narrow.heads)
-        return Shaped(narrower, tokenizer, chosen)
-    return Shaped(cut(encoder, chosen), tokenizer, chosen)
+        return narrow(encoder, tokenizer, texts, chosen, form.narrow.width, form.narrow.heads), chosen
+    return cut(encoder, chosen), chosen
+
+
+def tokenizer_of(form: Student, tokenizer: Any) -> Any:
+    """The student's tokenizer: its own encoder's, or that of the encoder that it is made of."""
+    return tokenizer if form.encoder is None else _other(form.encoder)[1]
+
+
+def _other(location: str) -> tuple[nn.Module, Any]:
+    return load_encoder(location, "student.encoder")
 
 
 def best_form(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from potstill.data.digest import shuffle_order
+from potstill.data.digest import input_key, shuffle_order
 from potstill.data.formats import FEATURE
 from potstill.errors import UserError
 from potstill.inputs import Features
@@ -118,6 +118,10 @@ class Rows:
         """The rows by which models are judged: all or, since choosing among n answers takes n² figures, the first."""
         return self if self.answer is None else self.first(MOST_CHOICES)
 
+    def labelled(self) -> "Rows":
+        """The rows that have a label for any task."""
+        return self.at(np.flatnonzero(np.isfinite(self.value).reshape(len(self), -1).any(axis=1)).tolist())
+
     def of(self, part: Part) -> "Rows":
         """The rows that have a label for a task, with that label alone."""
         if part.place is None:
@@ -127,7 +131,8 @@ class Rows:
 
     def fold(self, folds: int, seed: int) -> npt.NDArray[np.int64]:
         """Number of each row's fold `[rows]`, from 0; rows that belong together share one."""
-        order = shuffle_order(seed, map(str.encode, self.text if self.apart is None else self.apart))
+        contents = map(input_key, self.text) if self.apart is None else map(str.encode, self.apart)
+        order = shuffle_order(seed, contents)
         return (order % np.uint64(folds)).astype(np.int64)
 
     def outside(self, fold: int, folds: int, seed: int) -> "Rows":
@@ -204,12 +209,22 @@ def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
 
 
 def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
-    """The same rows in the same order, at most `batch_rows` at a time, in memory that doesn't grow with the split."""
+    """The same rows in the same order, `batch_rows` at a time but for the last, whatever the shards.
+
+    Memory doesn't grow with the split.
+    """
     schema = read_schema(dataset)
+    waiting = pa.table({})
     for shard in sorted((dataset / split).glob("*.parquet")):
         with pq.ParquetFile(shard) as file:
             for batch in file.iter_batches(batch_rows, columns=_stored(schema, split)):
-                yield _rows(batch, schema)
+                table = pa.Table.from_batches([batch])
+                waiting = pa.concat_tables([waiting, table]) if waiting.num_rows else table
+                if waiting.num_rows >= batch_rows:
+                    yield _rows(waiting.slice(0, batch_rows), schema)
+                    waiting = waiting.slice(batch_rows)
+    if waiting.num_rows:
+        yield _rows(waiting, schema)
 
 
 def write_texts(dataset: Path, texts: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Rows without a label: of use only for what a teacher says of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +21,23 @@ class Judged:
     reason: npt.NDArray[np.uint8]
 
 
-def judge_pool(location: str, columns: Columns, rows: Survey, split: npt.NDArray[np.uint8]) -> Iterator[Judged]:
-    """Stream the pool. What has no text, or stands among the labelled rows or further up, is left out.
+def judge_pool(
+    location: str, columns: Columns, rows: Survey, split: npt.NDArray[np.uint8], outside: Sequence[str]
+) -> Iterator[Judged]:
+    """Stream the pool. What has no text, or stands further up or among the rows that a model is judged by, is left out.
 
     Args:
         location: where the pool is.
         columns: of the labelled rows.
         rows: the labelled rows.
         split: index into SPLITS of each, or REJECTED.
+        outside: texts that no label fits, by which refusal is measured.
 
     Raises:
         UserError: the location can't be read.
     """
     known = {key.tobytes(): int(which) for key, which in zip(rows.key[rows.kept], split[rows.kept], strict=True)}
-    seen: set[bytes] = set()
+    seen = {input_key(text, [""]) for text in outside}
     for batch in stream_batches(location, unlabelled(columns)):
         texts = strip(batch.table, "text")
         reason = np.empty(len(texts), dtype=np.uint8)

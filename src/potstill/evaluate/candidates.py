@@ -13,9 +13,10 @@ from potstill.data.dataset import Rows, Schema
 from potstill.edge import CATALOGUE, EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate.baseline import Baseline, Likeness
+from potstill.learn.committee import mixed
 from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
-from potstill.learn.teachers import load_teachers
+from potstill.learn.teachers import load_teachers, member_folders, read_weights
 from potstill.outcomes import Outcome, Probabilities, Retrieval, parts_of, probabilities_of, side_by_side
 
 
@@ -107,18 +108,27 @@ def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -
 def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: Path) -> Candidate:
     """The teacher, or all teachers together."""
     rows, validation = splits["test"], splits["validation"]
-    teachers = load_teachers(inputs.teacher, schema.outcome)
-    folders = [pack(*teacher, scratch / f"teacher-{i}", schema) for i, teacher in enumerate(teachers)]
-    models = [_opened(folder, rows) for folder in folders]
+    members = [
+        [
+            pack(*teacher, scratch / f"teacher-{i}-{j}", schema)
+            for j, teacher in enumerate(load_teachers(member, schema.outcome))
+        ]
+        for i, member in enumerate(member_folders(inputs.teacher))
+    ]
+    models, weights = (
+        [[_opened(folder, rows) for folder in folders] for folders in members],
+        read_weights(inputs.teacher),
+    )
     outcome = tempered(schema.outcome, _said(inputs, validation), validation.truth)
 
     def ask(asked: Sequence[Row]) -> Probabilities:
         if isinstance(outcome, Retrieval):
-            return models[0].probabilities(asked)
-        return side_by_side(outcome, np.concatenate([model.logits(asked) for model in models], axis=1))
+            return models[0][0].probabilities(asked)
+        each = [np.concatenate([model.logits(asked) for model in member], axis=1) for member in models]
+        return side_by_side(outcome, mixed(schema.outcome, each, weights))
 
     probabilities = probabilities_of(outcome, _said(inputs, rows), rows.value)
-    return Candidate(probabilities, ask, sum(map(_bytes, folders)))
+    return Candidate(probabilities, ask, sum(_bytes(folder) for folders in members for folder in folders))
 
 
 def _said(inputs: Inputs, rows: Rows) -> npt.NDArray[np.float32]:

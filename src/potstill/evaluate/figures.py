@@ -71,7 +71,7 @@ def quality_latency(models: Mapping[str, Mapping[str, Any]], metric: str, title:
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
                 handle.set_sizes([40])
-        return _svg(figure)
+        return svg(figure)
 
 
 def confusion(matrix: npt.NDArray[np.int64], outcomes: Sequence[str]) -> str:
@@ -93,7 +93,7 @@ def confusion(matrix: npt.NDArray[np.int64], outcomes: Sequence[str]) -> str:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
         figure.colorbar(image, ax=axes, shrink=0.7, fraction=0.04, label="share of the label's rows")
-        return _svg(figure)
+        return svg(figure)
 
 
 def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], metric: str, title: str) -> str:
@@ -115,7 +115,7 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], metric:
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
         right.legend(frameon=False, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def reliability_diagram(bins: Mapping[str, Sequence[Bin]], *, said: str, came: str) -> str:
@@ -139,7 +139,7 @@ def reliability_diagram(bins: Mapping[str, Sequence[Bin]], *, said: str, came: s
         axes.set_xlabel(said)
         axes.set_ylabel(came)
         axes.legend(frameon=False, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64], *, scale: str) -> str:
@@ -157,7 +157,7 @@ def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64],
         axes.set_yscale(scale)
         axes.set_xlabel("forecast (median)")
         axes.set_ylabel("value")
-        return _svg(figure)
+        return svg(figure)
 
 
 def quantile_diagram(shares: Mapping[str, Mapping[float, float]]) -> str:
@@ -170,7 +170,7 @@ def quantile_diagram(shares: Mapping[str, Mapping[float, float]]) -> str:
         axes.set_xlabel("quantile of the forecast")
         axes.set_ylabel("share of values at or below it")
         axes.legend(frameon=False, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _label(model: str, figures: Mapping[str, Any]) -> str:
@@ -182,7 +182,8 @@ def _new(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as the text of an SVG element."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # Of no concern: the browser has the glyphs that matplotlib's own font lacks.

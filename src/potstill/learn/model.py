@@ -108,6 +108,11 @@ class FeatureTower(nn.Module):
             nn.Linear(width, TOWER_WIDTH), nn.GELU(), nn.Linear(TOWER_WIDTH, TOWER_WIDTH), nn.GELU()
         )
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether means and deviations have been taken."""
+        return bool(self.plain_mean.any() or (self.plain_deviation != 1).any())
+
     def fit(self, numeric: Tensor) -> None:
         """Take means and deviations from training rows `[rows, numbers]`, NaN where missing."""
         for name, values in (("plain", numeric), ("logarithm", _signed_log(numeric))):
@@ -232,8 +237,8 @@ class TaskModel(nn.Module):
             layer.load_state_dict(teacher.on_top["classifier"].state_dict())
 
     def fit_features(self, inputs: Inputs) -> None:
-        """Learn the scale of numbers from the training rows."""
-        if self.head.features:
+        """Learn the scale of numbers from the training rows, unless it was inherited with what was learnt on it."""
+        if self.head.features and not self.on_top["tower"].is_fitted:
             self.on_top["tower"].fit(torch.from_numpy(inputs.features["numeric"]))  # type: ignore[operator]
 
 

@@ -30,6 +30,11 @@ def class_weights(outcome: Outcome, truth: Truth) -> Tensor:
     return found
 
 
+def weights_asked(knobs: Training, outcome: Outcome, truth: Truth) -> Tensor | None:
+    """The weights of classes that the recipe asks for, if any."""
+    return class_weights(outcome, truth) if knobs.class_weights == "balanced" else None
+
+
 def hard_loss(knobs: Training, outcome: Outcome, weights: Tensor | None = None) -> Loss:
     """What the labels say, one weighed value an example: of each row by itself, and of its place among its group.
 

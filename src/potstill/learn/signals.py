@@ -27,7 +27,7 @@ from potstill.errors import UserError
 from potstill.store import file_digest, folder_behind, write_text
 
 # Changes with what a part looks like, so that no old table is taken for a new one.
-FORMAT = 2
+FORMAT = 3
 # What begins with a line, readers of a folder of Parquet pass over.
 MANIFEST = "_manifest.json"
 # Rows that are joined at a time: memory for this many rows' logits, twice.
@@ -244,7 +244,10 @@ class _Table:
     """The parts of a table, read one at a time and checked as they are."""
 
     def __init__(self, folder: Path, manifest: Manifest, column: Column) -> None:
+        if column == "vector" and not manifest.content.vectors:
+            raise UserError(f"{folder}: the signals hold no vectors; set signals.vectors: true")
         self._folder = folder
+        self._remedy = f"remove {folder / MANIFEST} and run again: whole parts are kept"
         self._parts = manifest.parts
         self._groups = 1 if column == "vector" else len(manifest.content.tasks)
         self._column = column
@@ -283,9 +286,9 @@ class _Table:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path}: this part of the signals is missing; extract again") from error
+            raise UserError(f"{path}: this part of the signals is missing; {self._remedy}") from error
         if hashlib.sha256(content).hexdigest() != part.sha256:
-            raise UserError(f"{path}: this part is not the one that the manifest names; extract again")
+            raise UserError(f"{path}: this part is not the one that the manifest names; {self._remedy}")
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             groups = [file.read_row_group(i, ["row", self._column], use_threads=False) for i in range(self._groups)]
         rows = groups[0]["row"].combine_chunks()

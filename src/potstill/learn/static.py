@@ -1,7 +1,6 @@
 """A static encoder: a vector for each piece of the vocabulary, looked up; what stands around a piece changes nothing.
 
-A text's pooled vector is the mean of its pieces' (Model2Vec: Tulkens & van Dongen 2024). It is as small as a
-transformer's vocabulary, and a thousand times as fast as its layers.
+A text's pooled vector is the mean of its pieces' (Model2Vec: Tulkens & van Dongen 2024).
 """
 
 import json

@@ -1,7 +1,8 @@
 """Who scored which row: the teachers of a run, and a proof that none judges a row that it was taught.
 
-A teacher is one model for all tasks, or one for each, side by side. Where they are cross-fitted, there is also one for
-each fold of the training rows, taught by all other folds.
+A teacher is one model for all tasks, or one for each, side by side. Others may stand beside it, and then they speak
+together. Where teachers are cross-fitted, there are also some for each fold of the training rows, taught by all other
+folds.
 """
 
 import json
@@ -18,14 +19,17 @@ import pyarrow.parquet as pq
 
 from potstill.data.dataset import Rows
 from potstill.errors import UserError
+from potstill.learn.committee import mixed
 from potstill.learn.model import HEAD, TaskModel, best_device, encode, load_model, predict
-from potstill.outcomes import Outcome, parts_of
+from potstill.outcomes import Floats, Outcome, parts_of
 
 Teacher = tuple[TaskModel, Any]
 # Beside a model: the digests of the rows that it learnt from.
 TAUGHT = "taught.parquet"
 # Inside a teacher's folder: those of the folds by number, and how the rows were divided.
-FOLDS, DIVISION = "folds", "division.json"
+FOLDS, DIVISION = "_folds", "division.json"
+# And the others that speak with it, by number, and how much each of all counts. No task's name begins with a line.
+OTHERS, WEIGHTS = "_others", "weights.json"
 
 
 def write_taught(folder: Path, rows: Sequence[str]) -> None:
@@ -41,6 +45,23 @@ def teacher_folders(teacher: Path, outcome: Outcome) -> list[Path]:
 def load_teachers(teacher: Path, outcome: Outcome) -> list[Teacher]:
     """The models, in evaluation mode, with their tokenizers."""
     return [load_model(folder) for folder in teacher_folders(teacher, outcome)]
+
+
+def member_folders(teacher: Path) -> list[Path]:
+    """The folder of each that speaks: the teacher itself, and the others in it."""
+    others = sorted((teacher / OTHERS).glob("*"), key=lambda folder: int(folder.name))
+    return [teacher, *others]
+
+
+def write_weights(teacher: Path, weights: Floats) -> None:
+    """Record how much each teacher counts `[teachers, tasks]`."""
+    (teacher / WEIGHTS).write_text(json.dumps(weights.tolist()), encoding="utf-8")
+
+
+def read_weights(teacher: Path) -> Floats:
+    """How much each teacher counts `[teachers, tasks]`; one alone needs no record."""
+    path = teacher / WEIGHTS
+    return np.array(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else np.ones((1, 1))
 
 
 @dataclass(frozen=True)
@@ -60,19 +81,33 @@ class Scores:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A teacher that scores rows, and the digests of those that it was taught."""
+    """A teacher, or several that speak together, and the digests of the rows that any of them was taught.
+
+    Attributes:
+        folder: where they are.
+        members: the models of each, with their tokenizers.
+        weights: how much each counts `[members, tasks]`.
+        outcome: what they predict.
+        taught: digests.
+    """
 
     folder: Path
-    models: list[Teacher]
+    members: list[list[Teacher]]
+    weights: Floats
+    outcome: Outcome
     taught: pa.Array
 
     @classmethod
     def load(cls, folder: Path, outcome: Outcome) -> "Scorer":
         """The teacher in a folder, on the best device."""
         device = best_device()
-        models = [(model.to(device), tokenizer) for model, tokenizer in load_teachers(folder, outcome)]
-        taught = [pq.read_table(place / TAUGHT)["row"] for place in teacher_folders(folder, outcome)]
-        return cls(folder, models, pa.chunked_array([chunk for rows in taught for chunk in rows.chunks]).unique())
+        members = [
+            [(model.to(device), tokenizer) for model, tokenizer in load_teachers(member, outcome)]
+            for member in member_folders(folder)
+        ]
+        places = [place for member in member_folders(folder) for place in teacher_folders(member, outcome)]
+        taught = [chunk for place in places for chunk in pq.read_table(place / TAUGHT)["row"].chunks]
+        return cls(folder, members, read_weights(folder), outcome, pa.chunked_array(taught, pa.string()).unique())
 
     def refuse_taught(self, rows: Rows, split: str) -> None:
         """Prove that none of these rows taught this teacher.
@@ -88,13 +123,21 @@ class Scorer:
             )
 
     def score(self, rows: Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Logits of all tasks side by side `[rows, outcomes]`, and pooled vectors `[rows, models, width]`."""
-        each = [
-            predict(model, encode(tokenizer, rows, model.head), tokenizer.pad_token_id)
-            for model, tokenizer in self.models
-        ]
-        logits, vectors = zip(*((said.numpy(), vector.numpy()) for said, vector in each), strict=True)
-        return np.concatenate(logits, axis=1), np.stack(vectors, axis=1)
+        """Logits of all tasks side by side `[rows, outcomes]`, and the first one's vectors `[rows, models, width]`."""
+        each = [_asked(models, rows) for models in self.members]
+        return mixed(self.outcome, [logits for logits, _ in each], self.weights), each[0][1]
+
+
+def logits_of(teacher: Path, outcome: Outcome, rows: Rows) -> npt.NDArray[np.float32]:
+    """What the teacher in a folder says of rows `[rows, outcomes]`, without the others in it."""
+    return _asked(load_teachers(teacher, outcome), rows)[0]
+
+
+def _asked(models: Sequence[Teacher], rows: Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits of all tasks side by side `[rows, outcomes]`, and pooled vectors `[rows, models, width]`."""
+    each = [predict(model, encode(tokenizer, rows, model.head), tokenizer.pad_token_id) for model, tokenizer in models]
+    logits, vectors = zip(*((said.numpy(), vector.numpy()) for said, vector in each), strict=True)
+    return np.concatenate(logits, axis=1), np.stack(vectors, axis=1)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ epoch the validation score decides whether to stop, and the best epoch's weights
 """
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +20,18 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import (
     EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback
 
+from potstill.learn.checkpoint import ResumableTrainer, last_whole
+from potstill.learn.follow import Follower
 from potstill.learn.model import Inputs, TaskModel, best_device
 from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth, meanings_of, primary, score
 from potstill.outcomes import Outcome, parts_of, probabilities_of
-from potstill.progress import Progress
-from potstill.recipe import Training
+from potstill.recipe import Schooling, Training
 
 METRICS_SHOWN = 2
 # Of a group that come together, so that a batch's memory has a bound.
@@ -154,10 +155,12 @@ def train(
     *,
     pad_token_id: int,
     on_epoch: Callable[[Mapping[str, float]], None],
+    checkpoints: Path | None = None,
 ) -> tuple[TaskModel, list[Epoch]]:
     """Train, and return the model with the weights of its best epoch, and what each epoch gave.
 
-    The model is made here, after the seed is set, so that its head's first weights are the recipe's too.
+    The model is made here, after the seed is set, so that its head's first weights are the recipe's too. What an
+    earlier call left in `checkpoints` is gone on with, if it started from the same weights.
 
     Args:
         make: builds the untrained model, and its loss: one value an example from the logits and the batch.
@@ -165,7 +168,8 @@ def train(
         validation: rows that decide when to stop and which epoch is kept, by the family's first metric.
         settings: the recipe's knobs.
         pad_token_id: fills the short rows of a batch.
-        on_epoch: called after each epoch with its figures.
+        on_epoch: called after each epoch with its figures, and with those of epochs that an earlier call reached.
+        checkpoints: folder for the state after each epoch; none: a training that is cut short is lost.
     """
     set_seed(settings.seed)
     model, loss = make()
@@ -181,13 +185,25 @@ def train(
         made: dict[str, Tensor] = drawn[0]["examples"].batch(rows, outcome, pad_token_id)
         return made
 
+    batch, first = units.in_a_batch(settings.batch_size), primary(outcome)
     history = _History(settings.epochs, outcome, on_epoch)
-    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+    with folder_of(checkpoints, model) as folder:
+        last = last_whole(folder)
         trainer = _Trainer(
             loss,
             settings.head_learning_rate or settings.learning_rate,
             model=model,
-            args=_arguments(settings, outcome, units, scratch),
+            args=arguments(
+                settings,
+                -(-len(units) // batch),
+                folder,
+                keeps_all=checkpoints is not None,
+                per_device_train_batch_size=batch,
+                per_device_eval_batch_size=units.in_a_batch(64),
+                metric_for_best_model=first,
+                greater_is_better=meanings_of(outcome)[first].higher_is_better,
+                label_names=["row"],
+            ),
             train_dataset=units,
             eval_dataset=judged,
             data_collator=collate,
@@ -196,9 +212,24 @@ def train(
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
         trainer.remove_callback(PrinterCallback)
-        with in_bfloat16(model.encoder) if _wants_bfloat16(settings) else contextlib.nullcontext():
-            trainer.train()
+        with in_precision(settings, model.encoder):
+            trainer.go_on_from(last)
     return model.cpu().eval(), history.epochs
+
+
+@contextlib.contextmanager
+def folder_of(checkpoints: Path | None, model: nn.Module) -> Iterator[Path]:
+    """Where the state after each epoch goes: a folder of those that start from these weights, or one that vanishes."""
+    if checkpoints is None:
+        with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+            yield Path(scratch)
+        return
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode() + weight.contiguous().numpy().tobytes())
+    folder = checkpoints / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
 
 
 def _scored(outcome: Outcome, truth: Truth, logits: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -211,11 +242,15 @@ def freeze_embeddings(encoder: Any) -> None:
 
 
 @contextlib.contextmanager
-def in_bfloat16(encoder: Any) -> Iterator[None]:
-    """Let the encoder multiply matrices in bfloat16 while it learns (Micikevicius et al. 2018; Kalamkar et al. 2019).
+def in_precision(settings: Schooling, encoder: Any) -> Iterator[None]:
+    """Let the encoder multiply matrices in the precision that the recipe asks for while it learns.
 
-    Weights, sums, norms and what stands on top stay float32, and so does all that is measured.
+    In bfloat16 (Micikevicius et al. 2018; Kalamkar et al. 2019) weights, sums, norms and what stands on top stay
+    float32, and so does all that is measured.
     """
+    if not _wants_bfloat16(settings):
+        yield
+        return
     device = best_device().type
     exact = encoder.forward
 
@@ -230,44 +265,48 @@ def in_bfloat16(encoder: Any) -> Iterator[None]:
         del encoder.forward
 
 
-def _wants_bfloat16(settings: Training) -> bool:
+def _wants_bfloat16(settings: Schooling) -> bool:
     if settings.precision == "auto":
         return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_bfloat16_units()
     return settings.precision == "bfloat16"
 
 
-def _arguments(settings: Training, outcome: Outcome, units: Units, scratch: str) -> TrainingArguments:
-    batch = units.in_a_batch(settings.batch_size)
-    steps = -(-len(units) // batch) * settings.epochs
+def arguments(settings: Schooling, steps: int, folder: Path, keeps_all: bool, **own: Any) -> TrainingArguments:
+    """What the transformers Trainer is told of any training.
+
+    Args:
+        settings: the recipe's knobs.
+        steps: of an epoch.
+        folder: for checkpoints.
+        keeps_all: whether checkpoints hold what a killed training needs to go on, or weights alone.
+        own: what is told of this kind of training.
+    """
     return TrainingArguments(
-        output_dir=scratch,
+        output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=batch,
-        per_device_eval_batch_size=units.in_a_batch(64),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=round(steps * settings.warmup),
+        warmup_steps=round(steps * settings.epochs * settings.warmup),
         weight_decay=settings.weight_decay,
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_only_model=True,
-        save_total_limit=1,
+        save_only_model=not keeps_all,
+        save_total_limit=None if keeps_all else 1,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=True,
-        metric_for_best_model=primary(outcome),
-        greater_is_better=meanings_of(outcome)[primary(outcome)].higher_is_better,
         logging_strategy="epoch",
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        label_names=["row"],
         seed=settings.seed,
         data_seed=settings.seed,
+        **own,
     )
 
 
-class _Trainer(Trainer):
+class _Trainer(ResumableTrainer):
     """The transformers Trainer with our loss, and a learning rate of its own for what stands on the encoder."""
 
     def __init__(self, loss: Loss, head_learning_rate: float, **options: Any) -> None:
@@ -302,35 +341,18 @@ class _Trainer(Trainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
 
-class _History(TrainerCallback):
-    """Collects the epochs and shows progress."""
+class _History(Follower):
+    """Collects the epochs."""
 
     def __init__(self, epochs: int, outcome: Outcome, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
+        super().__init__(epochs)
         self.epochs: list[Epoch] = []
-        self._planned = epochs
         self._meanings = meanings_of(outcome)
         self._on_epoch = on_epoch
-        self._loss = float("nan")
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._progress = Progress(state.max_steps, "step")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        epoch = -(-state.global_step * self._planned // state.max_steps)
-        self._progress.at(state.global_step, f"epoch {epoch}/{self._planned}")
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        self._loss = logs.get("loss", self._loss)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        epoch = Epoch(
-            epoch=round(state.epoch),
-            loss=self._loss,
-            validation_loss=metrics["eval_loss"],
-            validation={name: metrics[f"eval_{name}"] for name in self._meanings},
-        )
-        self.epochs.append(epoch)
-        self._on_epoch(epoch.flat())
+    def reached(self, epoch: int, loss: float, measured: Mapping[str, float]) -> str:
+        validation = {name: measured[f"eval_{name}"] for name in self._meanings}
+        self.epochs.append(Epoch(epoch, loss, measured["eval_loss"], validation))
+        self._on_epoch(self.epochs[-1].flat())
         shown = list(self._meanings.items())[:METRICS_SHOWN]
-        words = ", ".join(f"{m.title} {m.form.format(epoch.validation[name])}" for name, m in shown)
-        self._progress.say(f"epoch {epoch.epoch}/{self._planned}: loss {epoch.loss:.3f}, validation {words}")
+        return ", ".join(f"{m.title} {m.form.format(validation[name])}" for name, m in shown)

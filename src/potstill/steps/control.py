@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from potstill.compress.shape import best_form, shape
+from potstill.compress.shape import best_form, shape, tokenizer_of
 from potstill.data.dataset import read_schema
-from potstill.learn.model import TaskModel, load_encoder
-from potstill.learn.student import OnEpoch, labelled_rows, learn
+from potstill.learn.checkpoint import unfinished
+from potstill.learn.model import TaskModel
+from potstill.learn.student import OnEpoch, Place, labelled_rows, learn, silently
 from potstill.learn.trainer import Loss
 from potstill.recipe import Distill, Student, Teacher
 from potstill.steps.teach import loss_of_labels, untaught
@@ -17,7 +18,8 @@ def control(
     form: Student,
     settings: Distill,
     student: Path,
-    on_epoch: OnEpoch = lambda _: None,
+    on_epoch: OnEpoch = silently,
+    checkpoints: Path | None = None,
 ) -> dict[str, float]:
     """Train a student of the same form, on the same rows and budget, from labels alone (α = 0).
 
@@ -30,6 +32,7 @@ def control(
         settings: the student's training knobs; alpha and temperature are not used.
         student: the folder to write.
         on_epoch: called after each epoch.
+        checkpoints: where trainings that are not done are kept, so that a killed one goes on; none: nowhere.
 
     Returns:
         Validation figures of the epoch that was kept.
@@ -39,9 +42,10 @@ def control(
     loss = loss_of_labels(settings, head.outcome, rows[0])
 
     def make(form: Student) -> tuple[TaskModel, Loss]:
-        return TaskModel(shape(form, encoder, tokenizer, rows[0].text, head.pooling).encoder, head), loss
+        return TaskModel(shape(form, encoder, tokenizer, rows[0].text, head.pooling)[0], head), loss
 
     if form.keep == "auto":
         form = best_form(form, encoder, make, rows, head, tokenizer, settings)
-    own = load_encoder(form.encoder, "student.encoder")[1] if form.encoder else tokenizer
-    return learn(rows, head, lambda: make(form), own, settings, student, on_epoch)
+    own = tokenizer_of(form, tokenizer)
+    with unfinished(checkpoints, "control", read_schema(dataset).digest, teacher, form, settings) as kept:
+        return learn(rows, head, lambda: make(form), own, settings, Place(student, on_epoch, kept))

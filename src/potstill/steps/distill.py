@@ -2,17 +2,23 @@
 
 from pathlib import Path
 
-from potstill.compress.shape import best_form, shape
+from potstill.compress.shape import best_form, shape, tokenizer_of
 from potstill.data.dataset import Rows, Schema, read_schema
-from potstill.learn.model import TaskModel, load_encoder
-from potstill.learn.objective import class_weights, soft_loss
-from potstill.learn.signals import read_signals
-from potstill.learn.student import OnEpoch, head_of, labelled_rows, learn, pooled_rows
+from potstill.errors import UserError
+from potstill.learn.checkpoint import unfinished
+from potstill.learn.model import TaskModel
+from potstill.learn.objective import hard_loss, soft_loss, weights_asked
+from potstill.learn.signals import read_signals, table_digest
+from potstill.learn.student import OnEpoch, Place, head_of, labelled_rows, learn, pooled_rows, silently
 from potstill.learn.teachers import load_teachers
 from potstill.learn.trainer import Loss, Views
 from potstill.learn.witness import InnerTerms
-from potstill.outcomes import parts_of
+from potstill.outcomes import Outcome, parts_of
 from potstill.recipe import VECTOR_TERM, Distill, Student
+from potstill.store import folder_digest
+
+# Outcomes that leave no relation to compare but which of the two.
+PAIR = 2
 
 
 def distill(
@@ -22,13 +28,25 @@ def distill(
     form: Student,
     settings: Distill,
     student: Path,
-    on_epoch: OnEpoch = lambda _: None,
+    on_epoch: OnEpoch = silently,
+    checkpoints: Path | None = None,
 ) -> dict[str, float]:
     """Give the student its form and train it on the teacher's logits and the labels; write the student's folder.
 
     A student made of the teacher's layers starts with its embeddings and head too; where each task has a teacher of its
     own, with the layers of the one that has seen most rows, and everyone's head. What the teacher says is joined from
-    the signals by row digest; it runs along only where terms compare layers.
+    the signals by row digest; it runs along only where terms compare layers. If the recipe says so, a short training on
+    labels alone follows, and is kept if validation improves.
+
+    Args:
+        dataset: what ingest wrote.
+        teacher: what teach wrote.
+        signals: what extract wrote.
+        form: the student's form.
+        settings: the recipe's knobs.
+        student: the folder to write.
+        on_epoch: called after each epoch.
+        checkpoints: where trainings that are not done are kept, so that a killed one goes on; none: nowhere.
 
     Returns:
         Validation figures of the epoch that was kept.
@@ -37,20 +55,23 @@ def distill(
         UserError: the teacher can't be given that form, or the signals don't cover the rows.
     """
     schema = read_schema(dataset)
+    _refuse_blind_terms(settings, schema.outcome)
     labelled, validation = labelled_rows(dataset, schema)
     rows = pooled_rows(dataset, schema, labelled), validation
     teachers = load_teachers(teacher, schema.outcome)
     model, tokenizer = teachers[_most_taught(labelled, schema) if len(teachers) > 1 else 0]
     head = head_of(schema, model.head.pooling, model.head.max_tokens)
-    weights = class_weights(schema.outcome, labelled.truth) if settings.class_weights == "balanced" else None
+    weights = weights_asked(settings, schema.outcome, labelled.truth)
 
     def make_student(form: Student) -> tuple[TaskModel, Loss]:
-        shaped = shape(form, model.encoder, tokenizer, labelled.text, head.pooling)
-        made = TaskModel(shaped.encoder, head)
+        encoder, layers = shape(form, model.encoder, tokenizer, labelled.text, head.pooling)
+        made = TaskModel(encoder, head)
+        if settings.align:
+            _refuse_other_width(made, model)
         if form.has_teachers_layers and form.narrow is None:
             made.inherit(model, [teacher for teacher, _ in teachers])
         asked = settings.inner_terms
-        inner = InnerTerms(made, model, list(enumerate(shaped.layers)), asked) if asked else None
+        inner = InnerTerms(made, model, list(enumerate(layers)), asked) if asked else None
         return made, soft_loss(settings, schema.outcome, weights, inner)
 
     def views(asked: Rows) -> Views:
@@ -59,8 +80,29 @@ def distill(
 
     if form.keep == "auto":
         form = best_form(form, model.encoder, make_student, rows, head, tokenizer, settings, views)
-    own = load_encoder(form.encoder, "student.encoder")[1] if form.encoder else tokenizer
-    return learn(rows, head, lambda: make_student(form), own, settings, student, on_epoch, views)
+    own = tokenizer_of(form, tokenizer)
+    after = settings.afterwards
+    tuning = None if after is None else (after, hard_loss(after, schema.outcome, weights))
+    digests = schema.digest, folder_digest(teacher), table_digest(signals)
+    with unfinished(checkpoints, "distill", digests, form, settings) as kept:
+        place = Place(student, on_epoch, kept)
+        return learn(rows, head, lambda: make_student(form), own, settings, place, views, tuning)
+
+
+def _refuse_other_width(student: TaskModel, teacher: TaskModel) -> None:
+    own, its = (model.encoder.config.hidden_size for model in (student, teacher))  # type: ignore[union-attr]
+    if own != its:
+        raise UserError(f"distill.align: the student's vectors are {own} wide, the teacher's {its}; set align: 0")
+
+
+def _refuse_blind_terms(knobs: Distill, outcome: Outcome) -> None:
+    """Refuse terms that see only how outcomes stand to each other, where a task has but two."""
+    blind = [term for term in ("dist_between", "decoupled_others") if term in knobs.terms]
+    asked = ["standardise"] * knobs.standardise + [f"terms.{term}" for term in blind]
+    pairs = [part.task for part in parts_of(outcome) if len(part.outcome) == PAIR]
+    if asked and pairs:
+        task = f" of {pairs[0]}" if pairs[0] else ""
+        raise UserError(f"distill.{asked[0]} tells nothing of two outcomes{task}; leave it out")
 
 
 def _most_taught(rows: Rows, schema: Schema) -> int:

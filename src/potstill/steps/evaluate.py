@@ -18,7 +18,7 @@ from potstill.evaluate import calibration, contract, fidelity, figures, latency,
 from potstill.evaluate.candidates import Candidate, Inputs, open_all
 from potstill.evaluate.trivial import forecast, mean_of, trivial
 from potstill.learn.student import HISTORY
-from potstill.learn.teachers import teacher_folders
+from potstill.learn.teachers import member_folders, teacher_folders
 from potstill.machine import describe, versions
 from potstill.metrics import Meaning, Metric, Truth, meanings_of, metrics_of, primary
 from potstill.outcomes import (
@@ -303,8 +303,11 @@ def _champion(
 
 
 def _curves(inputs: Inputs, outcome: Outcome) -> dict[str, Any]:
-    teachers = teacher_folders(inputs.teacher, outcome)
-    folders = {"teacher" if len(teachers) == 1 else f"teacher {folder.name}": folder for folder in teachers}
+    folders = {}
+    for number, member in enumerate(member_folders(inputs.teacher)):
+        for folder in teacher_folders(member, outcome):
+            task = folder.name if folder != member else ""
+            folders[" ".join(filter(None, ("teacher", task, str(number + 1) if number else "")))] = folder
     folders |= {"control": inputs.control, "student": inputs.student}
     return {name: json.loads((folder / HISTORY).read_text(encoding="utf-8")) for name, folder in folders.items()}
 

@@ -290,7 +290,7 @@ def _write(
                 file = batch.file.removeprefix(f"{draft}/")
                 rejected.write_table(_set_aside(batch, file, rows.reason[here], columns))
         if data.unlabelled:
-            judged = judge_pool(data.unlabelled, columns, rows, split)
+            judged = judge_pool(data.unlabelled, columns, rows, split, outside)
             pool = _write_pool(draft, data, columns, judged, digest, rejected)
     return digest.hexdigest({"outcome": outcome.spec(), "features": features.spec(), "pair": columns.pair}), pool
 

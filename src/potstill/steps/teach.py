@@ -6,79 +6,138 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from potstill.compress.trim import trim
 from potstill.data.dataset import Rows, Schema, read_schema
+from potstill.errors import UserError
+from potstill.learn.checkpoint import unfinished
+from potstill.learn.committee import likeliest, mixed
 from potstill.learn.model import Head, TaskModel, load_encoder
-from potstill.learn.objective import class_weights, hard_loss
-from potstill.learn.student import OnEpoch, head_of, labelled_rows, learn, pooled_rows
-from potstill.learn.teachers import DIVISION, FOLDS
+from potstill.learn.objective import hard_loss, weights_asked
+from potstill.learn.student import OnEpoch, Place, head_of, labelled_rows, learn, pooled_rows, silently
+from potstill.learn.teachers import DIVISION, FOLDS, OTHERS, logits_of, member_folders, write_weights
 from potstill.learn.trainer import Loss
-from potstill.outcomes import Outcome, Part, parts_of
+from potstill.metrics import score
+from potstill.outcomes import Outcome, Part, parts_of, side_by_side
 from potstill.recipe import Teacher, Training
 from potstill.store import writing
 
 
 def teach(
-    dataset: Path, settings: Teacher, teacher: Path, on_epoch: OnEpoch = lambda _: None, cross_fit: int = 0
+    dataset: Path,
+    settings: Teacher,
+    teacher: Path,
+    on_epoch: OnEpoch = silently,
+    cross_fit: int = 0,
+    checkpoints: Path | None = None,
 ) -> dict[str, float]:
     """Fine-tune `settings.encoder` and write the teacher's folder.
 
-    Of several teachers there is a folder a task inside it; where they are cross-fitted, also one a fold, in `folds`.
+    Of a teacher a task there is a folder each inside it. Other teachers that speak with it are in `_others`, with their
+    weights in `weights.json`; where teachers are cross-fitted, those of each fold are in `_folds`.
 
     Args:
         dataset: what ingest wrote.
         settings: the recipe's knobs.
         teacher: the folder to write.
-        on_epoch: called after each epoch of the teacher of all training rows.
+        on_epoch: called after each epoch of the first teacher of all training rows.
         cross_fit: how many folds; 0: none.
+        checkpoints: where trainings that are not done are kept, so that a killed one goes on; none: nowhere.
 
     Returns:
-        Validation figures of the epoch that was kept, of each teacher by its task.
+        Validation figures of the epoch that was kept, of the first teacher or of each task's by its name; of several
+        that speak together also what they reach as one, `together_…`, and how much each counts, `weight_…`.
 
     Raises:
-        UserError: the encoder can't be loaded, or its vocabulary not trimmed.
+        UserError: the encoder can't be loaded, its vocabulary not trimmed, or a fold holds no row.
     """
     schema = read_schema(dataset)
     rows, validation = labelled_rows(dataset, schema)
-    with writing(teacher) as draft:
-        found = _teach_all(dataset, schema, (rows, validation), settings, draft, on_epoch)
+    if cross_fit:
+        _refuse_empty_folds(rows, cross_fit, settings.seed, schema)
+    decided_by = schema.digest, settings, cross_fit
+    with unfinished(checkpoints, "teach", *decided_by) as kept, writing(teacher) as draft:
+        place = Place(draft, on_epoch, kept)
+        found = _teach_members(dataset, schema, (rows, validation), settings, place)
         for fold in range(cross_fit):
             print(f"fold {fold + 1} of {cross_fit}")
             others = rows.outside(fold, cross_fit, settings.seed)
-            _teach_all(dataset, schema, (others, validation), settings, draft / FOLDS / str(fold), lambda _: None)
+            own = place.inside(FOLDS).inside(str(fold)).telling(silently)
+            _teach_members(dataset, schema, (others, validation), settings, own)
         if cross_fit:
             division = json.dumps({"folds": cross_fit, "seed": settings.seed})
             (draft / FOLDS / DIVISION).write_text(division, encoding="utf-8")
     return found
 
 
+def _refuse_empty_folds(rows: Rows, folds: int, seed: int, schema: Schema) -> None:
+    """Refuse folds of which one holds no row, as one of the others may hold them all."""
+    empty = folds - len(np.unique(rows.fold(folds, seed)))
+    if empty:
+        what = {"text": "texts", "group": "groups"}.get(schema.apart, "values of data.split.by")
+        raise UserError(
+            f"signals.cross_fit: {empty} of {folds} folds hold no row: too few {what}; use fewer folds, or 0"
+        )
+
+
+def _teach_members(
+    dataset: Path, schema: Schema, rows: tuple[Rows, Rows], settings: Teacher, place: Place
+) -> dict[str, float]:
+    """The teacher, and the others that speak with it."""
+    first, *others = settings.members
+    found = _teach_all(dataset, schema, rows, first, place)
+    for number, other in enumerate(others, 1):
+        print(f"teacher {number + 1} of {len(others) + 1}: {other.encoder}")
+        _teach_all(dataset, schema, rows, other, place.inside(OTHERS).inside(str(number)).telling(silently))
+    return found | (_weigh(place.folder, schema, rows[1], settings) if others else {})
+
+
+def _weigh(folder: Path, schema: Schema, validation: Rows, settings: Teacher) -> dict[str, float]:
+    """Find and record how much each teacher counts; what they reach on the validation rows together."""
+    outcome, truth = schema.outcome, validation.truth
+    logits = [logits_of(member, outcome, validation) for member in member_folders(folder)]
+    if settings.weighing == "validation":
+        weights = likeliest(outcome, logits, truth)
+    else:
+        each = np.ones(len(logits)) if settings.weighing == "even" else np.array(settings.weighing)
+        weights = np.repeat((each / each.sum())[:, None], len(parts_of(outcome)), axis=1)
+    write_weights(folder, weights)
+    figures = score(outcome, truth, side_by_side(outcome, mixed(outcome, logits, weights)))
+    told = {
+        part.named(f"weight_{number + 1}"): float(weights[number, place])
+        for place, part in enumerate(parts_of(outcome))
+        for number in range(len(weights))
+    }
+    print("weights of the teachers: " + ", ".join(f"{name} {weight:.2f}" for name, weight in told.items()))
+    return told | {f"together_{name}": value for name, value in figures.items()}
+
+
 def _teach_all(
-    dataset: Path, schema: Schema, rows: tuple[Rows, Rows], settings: Teacher, folder: Path, on_epoch: OnEpoch
+    dataset: Path, schema: Schema, rows: tuple[Rows, Rows], settings: Teacher, place: Place
 ) -> dict[str, float]:
     """One teacher for all tasks, or one for each."""
     if not settings.per_task:
-        return _teach(dataset, schema, rows, settings, folder, on_epoch)
+        return _teach(dataset, schema, rows, settings, place)
     found: dict[str, float] = {}
     for part in parts_of(schema.outcome):
         print(f"a teacher for {part.task}")
 
         def told(epoch: Mapping[str, float], part: Part = part) -> None:
-            on_epoch({"epoch": epoch["epoch"], **_named(part, epoch)})
+            place.on_epoch({"epoch": epoch["epoch"], **_named(part, epoch)})
 
         own = (rows[0].of(part), rows[1].of(part))
-        found |= _named(part, _teach(dataset, schema.of(part), own, settings, folder / part.task, told))
+        figures = _teach(dataset, schema.of(part), own, settings, place.inside(part.task).telling(told))
+        found |= _named(part, figures)
     return found
 
 
-def _teach(
-    dataset: Path, schema: Schema, rows: tuple[Rows, Rows], settings: Teacher, folder: Path, on_epoch: OnEpoch
-) -> dict[str, float]:
+def _teach(dataset: Path, schema: Schema, rows: tuple[Rows, Rows], settings: Teacher, place: Place) -> dict[str, float]:
     encoder, tokenizer, head = untaught(dataset, settings)
     head = replace(head, task=schema.task, outcome=schema.outcome)
     loss = loss_of_labels(settings, schema.outcome, rows[0])
-    return learn(rows, head, lambda: (TaskModel(encoder, head), loss), tokenizer, settings, folder, on_epoch)
+    return learn(rows, head, lambda: (TaskModel(encoder, head), loss), tokenizer, settings, place)
 
 
 def _named(part: Part, figures: Mapping[str, float]) -> dict[str, float]:
@@ -87,8 +146,7 @@ def _named(part: Part, figures: Mapping[str, float]) -> dict[str, float]:
 
 def loss_of_labels(settings: Training, outcome: Outcome, rows: Rows) -> Loss:
     """What the labels say, with the weights of classes that the recipe asks for."""
-    balanced = settings.class_weights == "balanced"
-    return hard_loss(settings, outcome, class_weights(outcome, rows.truth) if balanced else None)
+    return hard_loss(settings, outcome, weights_asked(settings, outcome, rows.truth))
 
 
 def untaught(dataset: Path, settings: Teacher) -> tuple[nn.Module, Any, Head]:

@@ -1,0 +1,146 @@
+"""Checkpoints, so that a killed training goes on from its last epoch and ends as if nothing had happened.
+
+Each holds weights, optimizer, schedule, random states and the history, as safetensors and JSON; nothing is pickled. It
+is whole once its seal, a digest of all that, is there. The last one and the best one are kept.
+"""
+
+import contextlib
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Trainer
+from transformers.trainer_callback import TrainerState
+
+from potstill.code import code_version
+from potstill.store import folder_digest, write_text
+
+SEAL = "whole.json"
+STATE = "trainer_state.json"
+TENSORS, SETTINGS, RANDOM = "progress.safetensors", "progress.json", "random.json"
+CPU, GPU = "random.cpu", "random.cuda"
+
+
+@contextlib.contextmanager
+def unfinished(checkpoints: Path | None, *decided_by: object) -> Iterator[Path | None]:
+    """A folder for the checkpoints of a step, found again by what decides the step; it goes once the step is done.
+
+    Args:
+        checkpoints: where those of all steps are kept; none: nowhere.
+        decided_by: settings and digests, whose `repr` tells them apart; the code's version comes to them.
+    """
+    if checkpoints is None:
+        yield None
+        return
+    folder = checkpoints / hashlib.sha256(repr((code_version(), decided_by)).encode()).hexdigest()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class ResumableTrainer(Trainer):
+    """The transformers Trainer, whose checkpoints are whole or don't count, and hold no pickle."""
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        """Train, from a checkpoint if there is one. What had ended by then learns nothing more."""
+        if checkpoint is not None:
+            state = _state_of(checkpoint)
+            print(f"going on after epoch {round(state.epoch or 0)}, which an earlier run reached")
+            if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+                self.args.num_train_epochs = round(state.epoch or 0)
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _init_training_state(self, *arguments: Any) -> tuple[int, int]:
+        found: tuple[int, int] = super()._init_training_state(*arguments)
+        if self.state.best_global_step:
+            # The folder may lie elsewhere now than when this was written.
+            self.state.best_model_checkpoint = str(_checkpoint(self.args.output_dir, self.state.best_global_step))
+        return found
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.save_only_model:
+            return
+        folder = _checkpoint(self.args.output_dir, self.state.global_step)
+        # Settings that the Trainer pickles for people; nobody reads them here.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        write_text(folder / SEAL, json.dumps({"sha256": folder_digest(folder)}))
+        best = _checkpoint(self.args.output_dir, self.state.best_global_step or self.state.global_step)
+        for old in set(folder.parent.glob("checkpoint-*")) - {folder, best}:
+            shutil.rmtree(old)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        state = self.optimizer.state_dict()
+        tensors = {f"{place}.{name}": kept for place, one in state["state"].items() for name, kept in one.items()}
+        save_file({name: kept.contiguous() for name, kept in tensors.items()}, Path(output_dir, TENSORS))
+        told = {"groups": state["param_groups"], "schedule": self.lr_scheduler.state_dict()}
+        Path(output_dir, SETTINGS).write_text(json.dumps(told), encoding="utf-8")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        told = json.loads(Path(checkpoint, SETTINGS).read_text(encoding="utf-8"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, kept in load_file(Path(checkpoint, TENSORS)).items():
+            place, _, name = key.partition(".")
+            state.setdefault(int(place), {})[name] = kept
+        self.optimizer.load_state_dict({"state": state, "param_groups": told["groups"]})
+        self.lr_scheduler.load_state_dict(told["schedule"])
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        kind, keys, *rest = np.random.get_state()
+        tensors = {CPU: torch.random.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors[GPU] = torch.cuda.random.get_rng_state()
+        save_file(tensors, Path(output_dir, RANDOM).with_suffix(".safetensors"))
+        told = {"python": random.getstate(), "numpy": [kind, np.asarray(keys).tolist(), *rest]}
+        Path(output_dir, RANDOM).write_text(json.dumps(told), encoding="utf-8")
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        told = json.loads(Path(checkpoint, RANDOM).read_text(encoding="utf-8"))
+        version, keys, gauss = told["python"]
+        random.setstate((version, tuple(keys), gauss))
+        np.random.set_state(tuple(told["numpy"]))
+        tensors = load_file(Path(checkpoint, RANDOM).with_suffix(".safetensors"))
+        torch.random.set_rng_state(tensors[CPU])
+        if GPU in tensors and torch.cuda.is_available():
+            torch.cuda.random.set_rng_state(tensors[GPU])
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The last checkpoint of a training in its folder from which it can go on; none: it begins anew.
+
+    The best one must be whole too, for its weights are what the training ends with.
+    """
+    steps = sorted((int(place.name.rpartition("-")[2]) for place in folder.glob("checkpoint-*")), reverse=True)
+    for checkpoint in (_checkpoint(folder, step) for step in steps):
+        if _is_whole(checkpoint):
+            best = _checkpoint(folder, _state_of(checkpoint).best_global_step or 0)
+            if best == checkpoint or _is_whole(best):
+                return checkpoint
+    return None
+
+
+def _state_of(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / STATE))
+
+
+def _checkpoint(folder: str | Path, step: int) -> Path:
+    return Path(folder, f"checkpoint-{step}")
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        told = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(told == folder_digest(checkpoint, but=SEAL))

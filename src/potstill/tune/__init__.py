@@ -1,0 +1,1 @@
+"""Search: which settings of distillation make the best student."""

@@ -1,0 +1,93 @@
+"""The line's first steps without a pipeline: what many students of one teacher share is made once and found again.
+
+Each folder is named by a digest of what decides it; the dataset, which may change under the same settings, by its own.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from potstill.code import code_version
+from potstill.data.dataset import Schema, read_schema
+from potstill.recipe import Recipe
+from potstill.steps.adapt import adapt
+from potstill.steps.extract import extract
+from potstill.steps.ingest import ingest
+from potstill.steps.teach import teach
+from potstill.store import folder_digest
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the steps before distillation write.
+
+    Attributes:
+        recipe: its sections up to `signals` are used.
+        root: where the folders are made; tables of signals and checkpoints lie in its `signals` and `checkpoints`, as
+            those of pipelines that run under it.
+        code: version of the code; what another version made is made anew.
+    """
+
+    recipe: Recipe
+    root: Path
+    code: str = field(default_factory=code_version)
+
+    @cached_property
+    def dataset(self) -> Path:
+        """What ingest wrote. The rows are read anew each time, for they may have changed."""
+        made = self.root / "made"
+        made.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".dataset-", dir=made) as scratch:
+            rows = Path(scratch, "rows")
+            ingest(self.recipe.data, self.recipe.tasks, rows)
+            return self.once("dataset", [read_schema(rows).digest], rows.rename)
+
+    @property
+    def schema(self) -> Schema:
+        """Of the dataset."""
+        return read_schema(self.dataset)
+
+    @cached_property
+    def teacher(self) -> Path:
+        """What teach wrote; of an adapted encoder, if the recipe asks for one."""
+        settings, folds, dataset = self.recipe.teacher, self.recipe.signals.cross_fit, self.dataset
+        kept, start = self.root / "checkpoints", settings
+        if (knobs := self.recipe.adapt) is not None:
+            decided_by = [dataset.name, settings.encoder, settings.max_tokens, settings.vocabulary, knobs]
+            made = self.once("adapted", decided_by, lambda to: adapt(dataset, settings, knobs, to, checkpoints=kept))
+            start = settings.model_copy(update={"encoder": str(made)})
+        return self.once(
+            "teacher",
+            [dataset.name, start, folds],
+            lambda to: teach(dataset, start, to, cross_fit=folds, checkpoints=kept),
+        )
+
+    @cached_property
+    def signals(self) -> Path:
+        """What extract wrote."""
+        dataset, teacher, settings = self.dataset, self.teacher, self.recipe.signals
+        digests = self.schema.digest, folder_digest(teacher)
+        return self.once(
+            "signals",
+            [teacher.name, settings],
+            lambda to: extract(dataset, teacher, to, settings, *digests, self.root / "signals"),
+        )
+
+    def once(self, kind: str, decided_by: list[Any], make: Callable[[Path], Any]) -> Path:
+        """The folder that `make` writes, unless it is there already."""
+        name = hashlib.sha256(json.dumps([self.code, *decided_by], default=_plain).encode()).hexdigest()[:16]
+        folder = self.root / "made" / f"{kind}-{name}"
+        if not folder.exists():
+            make(folder)
+        return folder
+
+
+def _plain(section: BaseModel) -> Any:
+    return section.model_dump(mode="json", by_alias=True, exclude_defaults=True)

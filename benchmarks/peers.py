@@ -212,7 +212,7 @@ def _textbrewer(task: Task) -> Run:
     padded = DataCollatorWithPadding(task.tokenizer)
     loader: DataLoader[Any] = DataLoader(
         task.examples(), batch_size=knobs.batch_size, shuffle=True, collate_fn=lambda rows: dict(padded(rows))
-    )  # type: ignore[arg-type]
+    )
     steps = len(loader) * knobs.epochs
     with tempfile.TemporaryDirectory() as scratch:
         distiller = textbrewer.GeneralDistiller(

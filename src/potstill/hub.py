@@ -42,11 +42,17 @@ def check_layers(location: str, layers: int | list[int]) -> None:
     Raises:
         UserError: the encoder has fewer layers.
     """
-    path = Path(resolve(location), "config.json")
-    if not path.is_file():
-        return
-    config = json.loads(path.read_text(encoding="utf-8"))
-    has = config.get("num_hidden_layers", config.get("n_layers"))
+    has = layers_of(location)
     needed = layers if isinstance(layers, int) else max(layers) + 1
     if has is not None and needed > has:
         raise UserError(f"student.layers: {layers}: the encoder has {has} layers, numbered from 0")
+
+
+def layers_of(location: str) -> int | None:
+    """How many layers a local encoder has; none, where it is on a hub or does not say."""
+    path = Path(resolve(location), "config.json")
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    found: int | None = config.get("num_hidden_layers", config.get("n_layers"))
+    return found

@@ -427,7 +427,7 @@ LogitTerm = Literal[
 ]
 LayerTerm = Literal["hidden", "attention", "relation"]
 VECTOR_TERM: Literal["vector"] = "vector"
-Term = LogitTerm | LayerTerm | Literal["vector"]
+Term = Literal[LogitTerm, LayerTerm, "vector"]
 LOGIT_TERMS, LAYER_TERMS = get_args(LogitTerm), get_args(LayerTerm)
 Weight = Annotated[float, Field(ge=0, le=1000)]
 KL_ALONE: dict[Term, float] = {"kl": 1.0}

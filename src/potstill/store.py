@@ -1,5 +1,6 @@
 """Folders as artifacts: written whole or not at all, known by their content, found by name."""
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -77,6 +78,19 @@ def folder_behind(folder: Path) -> Path:
     if file_digest(target / told["told_by"]) != told["sha256"]:
         raise UserError(f"{target}: it has changed since {folder} came to stand for it; run again")
     return target
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[bool]:
+    """Hold a lock file while the block runs, and tell whether it was free; it is freed when the process ends, too."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
 
 
 def shelf(store: str, name: str) -> Path | None:

@@ -16,12 +16,14 @@ from pydantic import BaseModel
 
 from potstill.code import code_version
 from potstill.data.dataset import Schema, read_schema
+from potstill.errors import UserError
+from potstill.learn.signals import read_manifest
 from potstill.recipe import Recipe
 from potstill.steps.adapt import adapt
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
-from potstill.store import folder_digest
+from potstill.store import folder_behind, folder_digest
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,17 @@ class Workshop:
         """What extract wrote."""
         dataset, teacher, settings = self.dataset, self.teacher, self.recipe.signals
         digests = self.schema.digest, folder_digest(teacher)
-        return self.once(
-            "signals",
-            [teacher.name, settings],
-            lambda to: extract(dataset, teacher, to, settings, *digests, self.root / "signals"),
-        )
+
+        def make(to: Path) -> None:
+            extract(dataset, teacher, to, settings, *digests, self.root / "signals")
+
+        made = self.once("signals", [teacher.name, settings], make)
+        try:
+            read_manifest(folder_behind(made))
+        except UserError:
+            # The table that it stands for is gone, or another by now.
+            make(made)
+        return made
 
     def once(self, kind: str, decided_by: list[Any], make: Callable[[Path], Any]) -> Path:
         """The folder that `make` writes, unless it is there already."""

@@ -159,6 +159,41 @@ def test_only_the_last_and_the_best_are_kept_and_nothing_is_pickled(school: Scho
     assert sum(path.name == SEAL for path in files) == len(list(folder.iterdir()))
 
 
+def test_a_checkpoint_written_again_over_a_damaged_one_is_whole(school: School, tmp_path: Path):
+    with pytest.raises(KilledError):
+        school.train(tmp_path, killed_after=3)
+    (folder,) = tmp_path.iterdir()
+    last = last_whole(folder)
+    assert last is not None
+    (last / "random.json").write_text("{}")
+    with pytest.raises(KilledError):
+        school.train(tmp_path, killed_after=3)
+    assert last_whole(folder) == last
+
+
+def test_two_at_the_same_training_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with unfinished(tmp_path, "teach", 1) as first:
+        assert first is not None
+        first.mkdir(exist_ok=True)
+        with unfinished(tmp_path, "teach", 1) as second:
+            assert second is None
+        assert "another process is at the same training" in capsys.readouterr().out
+        assert first.exists()
+    assert not first.exists()
+
+
+def test_a_best_epoch_that_was_removed_is_told(school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    exact = ResumableTrainer._load_best_model
+
+    def removed(self: ResumableTrainer) -> None:
+        shutil.rmtree(self.args.output_dir)
+        exact(self)
+
+    monkeypatch.setattr(ResumableTrainer, "_load_best_model", removed)
+    with pytest.raises(RuntimeError, match="were removed while others were learnt"):
+        school.train(tmp_path)
+
+
 def test_other_first_weights_begin_anew(school: School, encoder: Path, tmp_path: Path):
     with pytest.raises(KilledError):
         school.train(tmp_path, killed_after=3)
@@ -169,7 +204,7 @@ def test_other_first_weights_begin_anew(school: School, encoder: Path, tmp_path:
 def test_what_is_unfinished_is_found_by_what_decides_it_and_goes_when_it_is_done(tmp_path: Path):
     with pytest.raises(KilledError), unfinished(tmp_path, "teach", 1) as first:
         assert first is not None
-        first.mkdir()
+        first.mkdir(exist_ok=True)
         raise KilledError
     with unfinished(tmp_path, "teach", 2) as other:
         assert other != first

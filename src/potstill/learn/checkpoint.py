@@ -21,7 +21,7 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
 from potstill.code import code_version
-from potstill.store import folder_digest, write_text
+from potstill.store import alone, folder_digest, write_text
 
 SEAL = "whole.json"
 STATE = "trainer_state.json"
@@ -33,6 +33,8 @@ CPU, GPU = "random.cpu", "random.cuda"
 def unfinished(checkpoints: Path | None, *decided_by: object) -> Iterator[Path | None]:
     """A folder for the checkpoints of a step, found again by what decides the step; it goes once the step is done.
 
+    Where another process is at the same step, there is none: two that write to one folder would spoil each other's.
+
     Args:
         checkpoints: where those of all steps are kept; none: nowhere.
         decided_by: settings and digests, whose `repr` tells them apart; the code's version comes to them.
@@ -41,8 +43,12 @@ def unfinished(checkpoints: Path | None, *decided_by: object) -> Iterator[Path |
         yield None
         return
     folder = checkpoints / hashlib.sha256(repr((code_version(), decided_by)).encode()).hexdigest()
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with alone(folder / ".lock") as is_alone:
+        if not is_alone:
+            print("another process is at the same training; this one keeps no checkpoints")
+        yield folder if is_alone else None
+        if is_alone:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class ResumableTrainer(Trainer):
@@ -71,10 +77,16 @@ class ResumableTrainer(Trainer):
         folder = _checkpoint(self.args.output_dir, self.state.global_step)
         # Settings that the Trainer pickles for people; nobody reads them here.
         (folder / "training_args.bin").unlink(missing_ok=True)
-        write_text(folder / SEAL, json.dumps({"sha256": folder_digest(folder)}))
+        write_text(folder / SEAL, json.dumps({"sha256": folder_digest(folder, but=SEAL)}))
         best = _checkpoint(self.args.output_dir, self.state.best_global_step or self.state.global_step)
         for old in set(folder.parent.glob("checkpoint-*")) - {folder, best}:
             shutil.rmtree(old)
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best is not None and not Path(best).is_dir():
+            raise RuntimeError(f"{best}: the best epoch's weights were removed while others were learnt; run again")
+        super()._load_best_model()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         state = self.optimizer.state_dict()

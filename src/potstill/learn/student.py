@@ -99,7 +99,8 @@ def learn(
     model, epochs = school(make, taught, settings=settings, on_epoch=place.on_epoch)
     if afterwards is not None:
         labelled = examples(rows[0].labelled(), lambda _: {})
-        tune = functools.partial(school, examples=labelled)
+        kept = place.checkpoints and place.checkpoints / "fine_tune"
+        tune = functools.partial(school, examples=labelled, checkpoints=kept)
         model, epochs = _tuned(tune, model, epochs, *afterwards, place.on_epoch)
     with writing(place.folder) as draft:
         save_model(model, tokenizer, draft)

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from potstill import local, tracking
+from potstill.errors import UserError
 from potstill.recipe import Recipe, changed_recipe
-from potstill.store import write_text
+from potstill.store import alone, write_text
 from potstill.tune.picture import importances, picture
 from potstill.tune.space import Knob
 from potstill.tune.study import Study, overrides_of, words_of
@@ -57,7 +58,9 @@ def search(
     """
     folder = root / "tune" / loaded.name
     folder.mkdir(parents=True, exist_ok=True)
-    with local.following(console, folder / "tune.log") as follower:
+    with alone(folder / ".lock") as is_alone, local.following(console, folder / "tune.log") as follower:
+        if not is_alone:
+            raise UserError(f"{folder}: another search of this recipe is at work")
         with _spoken("prepare", follower):
             study = Study(recipe, overrides, knobs, Workshop(loaded, root), folder)
             name = study.name

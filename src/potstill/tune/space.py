@@ -5,7 +5,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import optuna
 import yaml
 
 from potstill.errors import UserError
+from potstill.hub import check_layers, layers_of
 from potstill.recipe import Distill, Recipe, Section, Student, load_recipe
 
 SECTIONS: dict[str, type[Section]] = {"distill": Distill, "student": Student}
@@ -37,6 +38,7 @@ USUAL: dict[str, tuple[float, float]] = {
 USUAL_CHOICES: dict[str, list[Any]] = {"batch_size": [16, 32, 64]}
 # A range that spans so many times its lower end is searched by its logarithm.
 WIDE = 8
+LAYERS = "student.layers"
 Choice = str | int | float | bool | None
 
 
@@ -99,43 +101,69 @@ def read_space(over: str, recipe: Path, overrides: Sequence[str]) -> list[Knob]:
         overrides: settings that are replaced.
 
     Raises:
-        UserError: a name is no setting of the student's, or the recipe refuses one of its values.
+        UserError: a name is no setting of the student's, stands twice or has no effect in this recipe, or the recipe or
+            the encoder refuses one of its values.
     """
-    knobs = [_knob(part.strip()) for part in over.split(",") if part.strip()]
+    own = load_recipe(recipe, overrides)
+    knobs = [_knob(part.strip(), own) for part in over.split(",") if part.strip()]
     if not knobs:
         raise UserError("--over names no setting; as in --over temperature,alpha,layers=2:4")
-    for knob in knobs:
-        for value in knob.ends:
-            try:
-                load_recipe(recipe, [*overrides, override(knob.key, value)])
-            except UserError as error:
-                raise UserError(f"--over {knob.key}: {error}") from error
-    return knobs
+    keys = [knob.key for knob in knobs]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise UserError(f"--over {twice[0]}: named twice")
+    return [_taken(knob, recipe, overrides) for knob in knobs]
 
 
 def value_in(recipe: Recipe, key: str) -> Choice:
-    """A setting's value in a recipe; none where it has none."""
+    """A setting's value in a recipe; none where it has none, and its words where it is no single value."""
     found: Any = recipe
     for name in key.split("."):
         found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
-    return found if isinstance(found, str | int | float | bool) else None
+    return found if found is None or isinstance(found, str | int | float | bool) else repr(found)
 
 
-def _knob(told: str) -> Knob:
+def _taken(knob: Knob, recipe: Path, overrides: Sequence[str]) -> Knob:
+    """The knob with its choices as the recipe reads them, once the recipe has taken all its ends."""
+    try:
+        loaded = [load_recipe(recipe, [*overrides, override(knob.key, value)]) for value in knob.ends]
+        if knob.key == LAYERS:
+            for one in loaded:
+                check_layers(one.teacher.encoder, one.student.layers)
+    except UserError as error:
+        raise UserError(f"--over {knob.key}: {error}") from error
+    return replace(knob, choices=tuple(value_in(one, knob.key) for one in loaded)) if knob.choices else knob
+
+
+def _knob(told: str, own: Recipe) -> Knob:
     name, _, values = told.partition("=")
     key, kind = _found(name)
+    if key == LAYERS and (isinstance(own.student.keep, list) or not own.student.has_teachers_layers):
+        raise UserError(f"--over {name}: the recipe's student says otherwise which layers it has; nothing would change")
     usual = key.rpartition(".")[2]
-    if ":" in values:
+    if ":" in values and "|" not in values:
         return _ranged(key, kind, values)
     if values:
-        return Knob(key, choices=tuple(yaml.safe_load(value) for value in values.split("|")))
+        return Knob(key, choices=tuple(_choice(key, value) for value in values.split("|")))
     if usual in USUAL:
         low, high = USUAL[usual]
+        if key == LAYERS:
+            high = min(high, layers_of(own.teacher.encoder) or high)
         return Knob(key, low, high, kind is int)
     choices = USUAL_CHOICES.get(usual) or _choices(kind)
     if not choices:
         raise UserError(f"--over {name}: say where it may lie, as in {name}=0.1:1 or {name}=1|2")
     return Knob(key, choices=tuple(choices))
+
+
+def _choice(key: str, told: str) -> Choice:
+    try:
+        value = yaml.safe_load(told)
+    except yaml.YAMLError as error:
+        raise UserError(f"--over {key}: {told!r} is not a YAML value") from error
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise UserError(f"--over {key}: {told!r} is no single number, word or switch")
+    return value
 
 
 def _ranged(key: str, kind: Any, values: str) -> Knob:
@@ -150,14 +178,22 @@ def _ranged(key: str, kind: Any, values: str) -> Knob:
 
 def _found(name: str) -> tuple[str, Any]:
     """The whole key of a setting, and its type."""
-    first, _, rest = name.partition(".")
+    first, *rest = name.split(".")
     if first in SECTIONS and rest:
-        field = SECTIONS[first].model_fields.get(rest.partition(".")[0])
-        return name, _plain(field.annotation) if field else None
+        return name, _leaf(SECTIONS[first], rest)
     for section, kind in SECTIONS.items():
         if name in kind.model_fields:
-            return f"{section}.{name}", _plain(kind.model_fields[name].annotation)
+            return f"{section}.{name}", _leaf(kind, [name])
     raise UserError(f"--over {name}: no setting of the sections distill and student, which alone a search changes")
+
+
+def _leaf(kind: Any, path: Sequence[str]) -> Any:
+    """The type of a setting some levels down; none where there is no such setting, which reading a recipe will tell."""
+    for name in path:
+        if not (isinstance(kind, type) and issubclass(kind, Section) and name in kind.model_fields):
+            return None
+        kind = _plain(kind.model_fields[name].annotation)
+    return kind
 
 
 def _plain(annotation: Any) -> Any:

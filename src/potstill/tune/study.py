@@ -5,6 +5,7 @@ settings are tried first: what is found is never worse on the validation rows.
 """
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from potstill.workshop import Workshop
 STARTUP = 8
 # Why a trial failed; one that was killed has none.
 REASON = "reason"
+# That a trial is the second try of one that was killed; there is no third, for its settings may be what kills it.
+AGAIN = "again"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Study:
         if there:
             print(f"{there} of {trials} trials were there already")
         for number in range(there, trials):
+            # Anew for each trial, so that a search that goes on does not draw what it has drawn before.
+            study.sampler = self._sampler(len(study.get_trials(deepcopy=False)))
             trial = study.ask()
             for knob in self.knobs:
                 knob.suggest(trial)
@@ -79,18 +84,26 @@ class Study:
             storage=f"sqlite:///{(self.folder / 'trials.db').absolute()}",
             study_name=self.name,
             direction="maximize" if self.meaning.higher_is_better else "minimize",
-            sampler=optuna.samplers.TPESampler(seed=own.distill.seed, n_startup_trials=STARTUP, multivariate=True),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1),
+            # Optuna counts epochs from 1: the first is spared.
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=2),
             load_if_exists=True,
         )
         for cut_short in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(cut_short.number, state=TrialState.FAIL)
-            study.enqueue_trial(cut_short.params)
+            if AGAIN not in cut_short.user_attrs:
+                study.enqueue_trial(cut_short.params, user_attrs={AGAIN: True})
         if not study.get_trials(deepcopy=False):
             first = {knob.key: value_in(own, knob.key) for knob in self.knobs}
-            if all(knob.holds(first[knob.key]) for knob in self.knobs):
+            outside = [knob.key for knob in self.knobs if not knob.holds(first[knob.key])]
+            if outside:
+                print(f"the recipe's own {outside[0]} lies outside of what is searched: it is not tried first")
+            else:
                 study.enqueue_trial(first)
         return study
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        seed = self.workshop.recipe.distill.seed + number
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
 
     @property
     def name(self) -> str:
@@ -114,15 +127,20 @@ class Study:
             tempfile.TemporaryDirectory(prefix="potstill-") as scratch,
         ):
             log.params(trial.params)
+            epochs = shop.recipe.distill.epochs
 
             def on_epoch(figures: Mapping[str, float]) -> None:
                 log.epoch(figures)
+                # What ends anyway, and what comes after distillation, is not given up.
+                if figures["epoch"] >= epochs:
+                    return
                 trial.report(figures[first], int(figures["epoch"]))
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
             try:
                 recipe = load_recipe(self.recipe, [*self.overrides, *overrides_of(trial)])
+                epochs = recipe.distill.epochs
                 folders = shop.dataset, shop.teacher, shop.signals
                 found = distill(*folders, recipe.student, recipe.distill, Path(scratch, "student"), on_epoch)
             except optuna.TrialPruned:
@@ -131,6 +149,9 @@ class Study:
                 trial.set_user_attr(REASON, str(error))
                 return self._ended(log, None, TrialState.FAIL, f"failed: {error}")
             log.metrics(found)
+            if not math.isfinite(found[first]):
+                trial.set_user_attr(REASON, "no finite figure")
+                return self._ended(log, None, TrialState.FAIL, f"failed: {self.meaning.title} is no finite number")
             told = f"{self.meaning.title} {self.meaning.form.format(found[first])}"
             return self._ended(log, found[first], TrialState.COMPLETE, told)
 

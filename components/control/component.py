@@ -52,7 +52,8 @@ def control(
     from potstill.store import folder_digest, shelf
 
     knobs = {"alpha": 0.0, "epochs": epochs, "learning_rate": learning_rate}
-    tags = {"code_version": code_version, "dataset_digest": dataset_digest, "adapted_digest": adapted_digest}
+    tags = {"code_version": code_version, "dataset_digest": dataset_digest}
+    tags |= {"adapted_digest": adapted_digest} if adapted else {}
     with tracking.step("control", recipe_name, tags) as log:
         shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})

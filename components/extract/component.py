@@ -25,7 +25,7 @@ def extract(
         teacher: What teach wrote.
         teacher_digest: Its digest.
         settings: The settings of the recipe's signals section.
-        store: Folder that outlives runs; there tables are kept, so that no row is scored twice. Empty keeps none.
+        store: Folder that outlives runs; there no row is scored twice. Empty keeps the table with the run.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         signals: Logits by row digest, as Parquet, with a manifest; or where in the store they are.

@@ -53,7 +53,8 @@ def teach(
         "epochs": epochs,
         "learning_rate": learning_rate,
     }
-    tags = {"code_version": code_version, "dataset_digest": dataset_digest, "adapted_digest": adapted_digest}
+    tags = {"code_version": code_version, "dataset_digest": dataset_digest}
+    tags |= {"adapted_digest": adapted_digest} if adapted else {}
     with tracking.step("teach", recipe_name, tags) as log:
         section = recipe.section(recipe.Teacher, "teacher", values)
         recipe.section(recipe.Signals, "signals", {"cross_fit": cross_fit})

@@ -250,14 +250,14 @@ def trial(recipe_name: str, number: int) -> Iterator[StepLog]:
     found.set_terminated(log.run_id, "FINISHED")
 
 
-def conclude(recipe_name: str, words: str, files: Sequence[Path]) -> None:
-    """End the parent run of what was no pipeline, with what it found."""
+def conclude(recipe_name: str, words: str, files: Sequence[Path] = (), status: str = "FINISHED") -> None:
+    """End the parent run of what was no pipeline, with what it found or why it found nothing."""
     found = client()
     run_id = parent_run(found, recipe_name)
     _set_tags(found, run_id, {DESCRIPTION: words})
     for path in files:
         found.log_artifact(run_id, str(path))
-    found.set_terminated(run_id, "FINISHED")
+    found.set_terminated(run_id, status)
 
 
 def close(recipe_name: str, state: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     BertConfig,
     DataCollatorForLanguageModeling,
@@ -17,7 +18,7 @@ from transformers import (
 )
 
 from potstill.errors import UserError
-from potstill.learn.adapt import KNOWN, _batch, _masked_once, _Trainer, adapt_encoder
+from potstill.learn.adapt import KNOWN, _batch, _masked_once, _Trainer, _with_head, adapt_encoder
 from potstill.learn.model import load_encoder
 from potstill.learn.static import StaticConfig, StaticEncoder
 from potstill.recipe import Adapt
@@ -89,6 +90,15 @@ def test_the_loss_is_that_of_transformers(encoder: Path, tmp_path: Path, kind: s
     trainer = _Trainer(model=model, args=TrainingArguments(output_dir=str(tmp_path), report_to=[]))
     found = trainer.compute_loss(model, batch)
     torch.testing.assert_close(found, model(**batch).loss)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_head_guesses_by_the_encoders_own_token_vectors(encoder: Path, kind: str):
+    own = AutoModel.from_config(KINDS[kind])
+    model = _with_head(own, load_encoder(str(encoder))[1])
+    assert model.base_model is own
+    name = next(name for name in model._tied_weights_keys if name.endswith("weight"))
+    assert model.get_parameter(name) is own.get_input_embeddings().weight
 
 
 def test_a_batch_without_a_masked_piece_teaches_nothing_and_harms_nothing(encoder: Path, tmp_path: Path):

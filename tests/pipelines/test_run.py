@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from mlflow import MlflowClient
+
+from potstill.learn.model import load_encoder, load_model
 
 TRAINING = ("teach", "control", "distill")
 STEPS = {"ingest", "teach", "extract", "distill", "control", "compress", "champion", "evaluate", "register"}
@@ -35,6 +41,22 @@ class Shop:
         assert done.returncode == 0, done.stdout + done.stderr
         summary: dict[str, Any] = json.loads((self.root / "latest" / "summary.json").read_text())
         return summary | {"stdout": done.stdout}
+
+    def killed_at(self, pattern: str, *flags: str) -> str:
+        """Run until a line matches, then kill all processes of the run; what was said."""
+        command = [str(Path(sys.executable).with_name("potstill")), "run", str(self.recipe), *flags]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+        with subprocess.Popen(
+            [*command, "--root", str(self.root)], stdout=subprocess.PIPE, text=True, env=clean, start_new_session=True
+        ) as running:
+            assert running.stdout is not None
+            said = []
+            for line in running.stdout:
+                said.append(line)
+                if re.match(pattern, line):
+                    os.killpg(running.pid, signal.SIGKILL)
+        assert running.returncode == -signal.SIGKILL, "".join(said)
+        return "".join(said)
 
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
@@ -163,7 +185,26 @@ def test_a_refusal_is_a_successful_run_with_a_written_reason(shop: Shop, first: 
     assert not set(TRAINING) & ran(refused)
 
 
+@pytest.mark.parametrize(
+    ("seed", "step", "section"), [(11, "teach", "teacher"), (12, "distill", "distill"), (13, "control", "distill")]
+)
+def test_a_killed_training_goes_on_where_it_was(shop: Shop, first: dict[str, Any], seed: int, step: str, section: str):
+    # Long enough to be caught in the act; other seeds, so that nothing is cached.
+    longer = yaml.safe_load(shop.recipe.read_text())[section] | {"epochs": 12, "patience": 12, "seed": seed}
+    setting = f"{section}={json.dumps(longer)}"
+    shop.killed_at(f"{step} +epoch 4/", "--set", setting)
+    said = shop.killed_at(f"{step} +going on", "--set", setting)
+    assert "going on after epoch 3, which an earlier run reached" in said
+
+
 def test_an_adapted_encoder_is_where_teacher_and_control_start(shop: Shop, first: dict[str, Any]):
+    still = ("distill.learning_rate=1e-12", "distill.weight_decay=0", "distill.epochs=1", "budget.size_mb=0.001")
+    shop.run("adapt={epochs: 1, batch_size: 16, learning_rate: 1e-2}", "teacher.learning_rate=1e-12", *still)
+    run = (shop.root / "latest").resolve()
+    encoder = load_encoder(str(run / "adapt" / "adapted"))[0].state_dict()
+    for made, layer in (("teach/teacher", 3), ("control/student", 1)):
+        own = load_model(run / made)[0].encoder.state_dict()[f"encoder.layer.{layer}.output.dense.weight"]
+        torch.testing.assert_close(own, encoder["encoder.layer.3.output.dense.weight"], atol=1e-6, rtol=0)
     adapted = shop.run("adapt={epochs: 1, batch_size: 16}", "budget.size_mb=0.001")
     assert set(adapted["steps"]) == STEPS | {"adapt"}
     assert {"adapt", *TRAINING} <= ran(adapted)

@@ -52,7 +52,8 @@ def test_another_teacher_has_another_table(line: Line, tmp_path: Path):
     assert len(list((tmp_path / "store").iterdir())) == 2
 
 
-def test_killed_extractions_go_on_where_they_stopped(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def killed(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An extraction that dies at its third part: how many rows it was at, part by part."""
     scored, score = [], Scorer.score
 
     def dying(self, rows):
@@ -61,11 +62,15 @@ def test_killed_extractions_go_on_where_they_stopped(line: Line, tmp_path: Path,
             raise KeyboardInterrupt
         return score(self, rows)
 
-    monkeypatch.setattr(Scorer, "score", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Scorer, "score", dying)
         run(line, tmp_path / "signals", store=tmp_path / "store")
+    return scored
+
+
+def test_killed_extractions_go_on_where_they_stopped(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    scored = killed(line, tmp_path, monkeypatch)
     assert not (tmp_path / "signals").exists()
-    monkeypatch.undo()
     found = run(line, tmp_path / "signals", store=tmp_path / "store")
     assert found["rows_scored"] == found["rows"] - sum(scored[:2])
     assert table_digest(tmp_path / "signals") == table_digest(line.signals)
@@ -189,18 +194,7 @@ def test_the_datasets_shards_do_not_move_the_tables_parts(
     digest = read_schema(tmp_path / "dataset").digest
     assert digest == read_schema(line.dataset).digest
     # The table is begun over one layout of shards, and ended over another.
-    scored, score = [], Scorer.score
-
-    def dying(self, rows):
-        scored.append(len(rows))
-        if len(scored) == 3:
-            raise KeyboardInterrupt
-        return score(self, rows)
-
-    monkeypatch.setattr(Scorer, "score", dying)
-    with pytest.raises(KeyboardInterrupt):
-        run(line, tmp_path / "signals", store=tmp_path / "store")
-    monkeypatch.undo()
+    killed(line, tmp_path, monkeypatch)
     extract(tmp_path / "dataset", line.teacher, tmp_path / "signals", PARTS, digest, "t", tmp_path / "store")
     assert table_digest(tmp_path / "signals") == table_digest(line.signals)
     assert read_signals(tmp_path / "signals", all_rows(line)).shape == (240, 2)

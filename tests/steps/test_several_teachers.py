@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from potstill.data.dataset import read_rows, read_schema
 from potstill.errors import UserError
+from potstill.evaluate.candidates import Inputs, open_all
 from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import read_signals
 from potstill.learn.teachers import OTHERS, TAUGHT, Panel, member_folders, read_weights, write_taught
 from potstill.outcomes import softmax
-from potstill.recipe import Data, Split, Task
+from potstill.recipe import Data, Distill, Split, Student, Task
+from potstill.steps.distill import distill
 from potstill.steps.teach import teach
 from tests.steps.conftest import QUICK, Line, run_line
 from tests.steps.test_kinds import evaluated, summary_in
@@ -55,12 +58,32 @@ def test_the_other_teacher_has_its_own_settings(taught: Line):
     assert load_model(taught.teacher)[0].head.max_tokens == 16
 
 
-def test_the_student_is_cut_from_the_first_and_all_are_judged_as_one(taught: Line, tmp_path: Path):
+def test_all_are_judged_as_one(taught: Line, tmp_path: Path):
     found = summary_in(evaluated(taught, tmp_path / "evaluation"))
     assert found["models"]["student"]["accuracy"] > 0.9
     assert {"teacher", "teacher 2"} <= set(found["curves"])
     # What the teacher costs is what both cost.
     assert found["models"]["teacher"]["size_bytes"] > 1.8 * found["models"]["control"]["size_bytes"]
+
+
+def test_what_is_timed_says_what_the_table_says(taught: Line, tmp_path: Path):
+    schema = read_schema(taught.dataset)
+    inputs = Inputs(taught.dataset, taught.signals, taught.teacher, taught.control, taught.student, taught.edge, None)
+    splits = {split: read_rows(taught.dataset, split, schema) for split in ("train", "validation", "test")}
+    teacher = open_all(inputs, schema, splits, tmp_path)["teacher"]
+    records = splits["test"].records(schema.text[0])
+    np.testing.assert_allclose(teacher.ask(records), teacher.probabilities, atol=5e-3)
+
+
+def test_students_are_cut_from_the_first(taught: Line, tmp_path: Path):
+    still = Distill.model_validate(QUICK | {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0})
+    distill(taught.dataset, taught.teacher, taught.signals, Student(layers=2), still, tmp_path / "student")
+    student, first, other = (
+        load_model(folder)[0].state_dict()["encoder.encoder.layer.0.output.dense.weight"]
+        for folder in (tmp_path / "student", *member_folders(taught.teacher))
+    )
+    torch.testing.assert_close(student, first, atol=1e-6, rtol=0)
+    assert (student - other).abs().max() > 1e-3
 
 
 def test_given_weights_are_kept(line: Line, tmp_path: Path, encoder: Path):

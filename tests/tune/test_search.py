@@ -119,6 +119,20 @@ def test_a_search_that_was_killed_goes_on(shop: Shop, first: str):
     assert trials[-1].state.is_finished()
 
 
-def test_other_ranges_make_another_study(shop: Shop, first: str):
+def test_a_search_that_finds_nothing_ends_as_failed_and_says_why(shop: Shop, first: str):
+    clear = "student={narrow: {width: 8, heads: 4}}"
+    command = shop.command("tune", str(shop.recipe), "--trials", "1", "--over", "temperature", "--set", clear)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean())
+    assert (done.returncode, done.stderr) == (2, "potstill: tune: no trial ended well; their reasons stand above\n")
+    assert "failed: student.narrow" in done.stdout
+    client = MlflowClient(f"sqlite:///{shop.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    parents = client.search_runs([experiment.experiment_id], "tags.`potstill.step` = 'pipeline'")
+    told = {run.info.status: run.data.tags.get("mlflow.note.content", "") for run in parents}
+    assert "no trial ended well" in told["FAILED"]
+
+
+def test_other_fixed_settings_make_another_study(shop: Shop, first: str):
+    before = len(optuna.get_all_study_names(f"sqlite:///{shop.root / 'tune' / 'tiny' / 'trials.db'}"))
     shop.tune(1, "--set", "distill.epochs=1")
-    assert len(optuna.get_all_study_names(f"sqlite:///{shop.root / 'tune' / 'tiny' / 'trials.db'}")) == 2
+    assert len(optuna.get_all_study_names(f"sqlite:///{shop.root / 'tune' / 'tiny' / 'trials.db'}")) == before + 1

@@ -115,10 +115,8 @@ def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
         ]
         for i, member in enumerate(member_folders(inputs.teacher))
     ]
-    models, weights = (
-        [[_opened(folder, rows) for folder in folders] for folders in members],
-        read_weights(inputs.teacher),
-    )
+    models = [[_opened(folder, rows) for folder in folders] for folders in members]
+    weights = read_weights(inputs.teacher)
     outcome = tempered(schema.outcome, _said(inputs, validation), validation.truth)
 
     def ask(asked: Sequence[Row]) -> Probabilities:

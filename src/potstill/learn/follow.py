@@ -1,5 +1,6 @@
 """What a person sees of a training: how far it is, and a line an epoch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,13 +9,14 @@ from transformers import TrainerCallback
 from potstill.progress import Progress
 
 
-class Follower(TrainerCallback):
+class Follower(TrainerCallback, ABC):
     """Shows progress, and calls `reached` after each epoch, also for those that an earlier run reached."""
 
     def __init__(self, epochs: int) -> None:
         self._planned = epochs
         self._loss = float("nan")
 
+    @abstractmethod
     def reached(self, epoch: int, loss: float, measured: Mapping[str, float]) -> str:
         """Take an epoch's training loss and validation figures, and say them in words.
 
@@ -23,7 +25,6 @@ class Follower(TrainerCallback):
             loss: mean over its steps.
             measured: figures of the validation rows, named `eval_…`.
         """
-        raise NotImplementedError
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell again what an earlier run reached."""

@@ -100,11 +100,7 @@ class Scorer:
     @classmethod
     def load(cls, folder: Path, outcome: Outcome) -> "Scorer":
         """The teacher in a folder, on the best device."""
-        device = best_device()
-        members = [
-            [(model.to(device), tokenizer) for model, tokenizer in load_teachers(member, outcome)]
-            for member in member_folders(folder)
-        ]
+        members = [_at_work(member, outcome) for member in member_folders(folder)]
         places = [place for member in member_folders(folder) for place in teacher_folders(member, outcome)]
         taught = [chunk for place in places for chunk in pq.read_table(place / TAUGHT)["row"].chunks]
         return cls(folder, members, read_weights(folder), outcome, pa.chunked_array(taught, pa.string()).unique())
@@ -130,7 +126,12 @@ class Scorer:
 
 def logits_of(teacher: Path, outcome: Outcome, rows: Rows) -> npt.NDArray[np.float32]:
     """What the teacher in a folder says of rows `[rows, outcomes]`, without the others in it."""
-    return _asked(load_teachers(teacher, outcome), rows)[0]
+    return _asked(_at_work(teacher, outcome), rows)[0]
+
+
+def _at_work(teacher: Path, outcome: Outcome) -> list[Teacher]:
+    """The models in a folder on the best device."""
+    return [(model.to(best_device()), tokenizer) for model, tokenizer in load_teachers(teacher, outcome)]
 
 
 def _asked(models: Sequence[Teacher], rows: Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -15,7 +15,6 @@ from potstill.learn.trainer import Loss, Views
 from potstill.learn.witness import InnerTerms
 from potstill.outcomes import Outcome, parts_of
 from potstill.recipe import VECTOR_TERM, Distill, Student
-from potstill.store import folder_digest
 
 # Outcomes that leave no relation to compare but which of the two.
 PAIR = 2
@@ -83,8 +82,8 @@ def distill(
     own = tokenizer_of(form, tokenizer)
     after = settings.afterwards
     tuning = None if after is None else (after, hard_loss(after, schema.outcome, weights))
-    digests = schema.digest, folder_digest(teacher), table_digest(signals)
-    with unfinished(checkpoints, "distill", digests, form, settings) as kept:
+    # The table's manifest names teacher and dataset.
+    with unfinished(checkpoints, "distill", table_digest(signals), form, settings) as kept:
         place = Place(student, on_epoch, kept)
         return learn(rows, head, lambda: make_student(form), own, settings, place, views, tuning)
 

@@ -1,6 +1,6 @@
 """The picture of a search: which settings mattered, and where the good values of each lie."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -30,16 +30,22 @@ def importances(study: optuna.Study, seed: int) -> dict[str, float]:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
 
 
-def picture(study: optuna.Study, knobs: Sequence[Knob], meaning: Meaning, seed: int) -> str:
-    """As SVG: a bar a setting, and below each setting's values against what they gave."""
-    found = importances(study, seed)
+def picture(study: optuna.Study, knobs: Sequence[Knob], meaning: Meaning, shares: Mapping[str, float]) -> str:
+    """As SVG: a bar a setting, and below each setting's values against what they gave.
+
+    Args:
+        study: with a trial at least that ended well.
+        knobs: the settings that changed.
+        meaning: of what was sought to be best.
+        shares: what `importances` found.
+    """
     rows = -(-len(knobs) // COLUMNS)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 1.2 + 0.3 * len(knobs) + 2.4 * rows), layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=[0.9 + 0.3 * len(knobs), 2.4 * rows])
         top, below = parts
-        _bars(top.add_subplot(), found, knobs)
-        for place, knob in enumerate(sorted(knobs, key=lambda knob: -found.get(knob.key, 0.0)), 1):
+        _bars(top.add_subplot(), shares, knobs)
+        for place, knob in enumerate(sorted(knobs, key=lambda knob: -shares.get(knob.key, 0.0)), 1):
             axes = below.add_subplot(rows, COLUMNS, place)
             _points(axes, study, knob)
             if place % COLUMNS == 1:
@@ -47,13 +53,13 @@ def picture(study: optuna.Study, knobs: Sequence[Knob], meaning: Meaning, seed: 
         return svg(figure)
 
 
-def _bars(axes: Axes, found: dict[str, float], knobs: Sequence[Knob]) -> None:
-    shown = found or dict.fromkeys((knob.key for knob in knobs), 0.0)
+def _bars(axes: Axes, shares: Mapping[str, float], knobs: Sequence[Knob]) -> None:
+    shown = shares or dict.fromkeys((knob.key for knob in knobs), 0.0)
     axes.barh(range(len(shown)), list(shown.values()), color=COLOURS["teacher"])
     axes.set_yticks(range(len(shown)), [key.partition(".")[2] for key in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of the differences that it explains" if found else "too few trials to tell what mattered")
+    axes.set_xlabel("share of the differences that it explains" if shares else "too few trials to tell what mattered")
 
 
 def _points(axes: Axes, study: optuna.Study, knob: Knob) -> None:

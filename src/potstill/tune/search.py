@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,12 +66,17 @@ def search(
             name = study.name
         os.environ[tracking.RUN_ID_VARIABLE] = f"tune-{name}"
         tracking.open_run(loaded.name, loaded.model_dump(mode="json", by_alias=True), artifacts)
-        with _spoken("trial", follower):
-            done = study.run(trials)
+        try:
+            with _spoken("trial", follower):
+                done = study.run(trials)
+        except (UserError, KeyboardInterrupt) as error:
+            tracking.conclude(loaded.name, str(error) or "interrupted", status="FAILED")
+            raise
     found = Found(folder / "best.yaml", folder / "knobs.svg")
     write_text(found.recipe, changed_recipe(recipe, [*overrides, *overrides_of(done.best_trial)]))
-    write_text(found.picture, picture(done, knobs, study.meaning, loaded.distill.seed))
-    _show(console, study, done)
+    shares = importances(done, loaded.distill.seed)
+    write_text(found.picture, picture(done, knobs, study.meaning, shares))
+    _show(console, study, done, shares)
     told = f"trial {done.best_trial.number + 1} is best: {words_of(done.best_trial.params)}"
     tracking.conclude(loaded.name, told, [found.recipe, found.picture])
     return found
@@ -83,7 +88,7 @@ def _spoken(step: str, follower: local.Follower) -> Iterator[None]:
         yield
 
 
-def _show(console: Console, study: Study, done: optuna.Study) -> None:
+def _show(console: Console, study: Study, done: optuna.Study, shares: Mapping[str, float]) -> None:
     """The best trials and, if it is another, the recipe's own settings; what mattered."""
     ended = done.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = -1 if study.meaning.higher_is_better else 1
@@ -96,7 +101,6 @@ def _show(console: Console, study: Study, done: optuna.Study) -> None:
     console.print(table)
     given_up = len(done.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
     console.print(f"{len(ended)} trials ended, {given_up} were given up early", highlight=False)
-    shares = importances(done, study.workshop.recipe.distill.seed)
     told = ", ".join(f"{key.partition('.')[2]} {share:.0%}" for key, share in shares.items())
     console.print(f"what mattered: {told or 'too few trials to tell'}", highlight=False)
 

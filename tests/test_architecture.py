@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "potstill"
 # Top to bottom: each imports only from below. Modules on one line don't import each other.
 LAYERS = [
     ["cli"],
-    ["tune"],
+    ["tune", "serve"],
     ["local"],
     ["pipelines"],
     ["components"],
@@ -84,7 +84,7 @@ def test_pipelines_know_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("path", of("edge", "registry", "tracking", "cli"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", of("edge", "registry", "tracking", "cli", "serve"), ids=lambda p: p.stem)
 def test_what_serves_knows_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 
@@ -102,7 +102,10 @@ def test_no_pickle_is_read_or_written(path: Path):
     assert not calls & {"torch.load", "torch.save", "np.load", "pd.read_pickle"}
 
 
-@pytest.mark.parametrize("module", ["potstill.edge", "potstill.cli", "potstill.registry", "potstill.pipelines.distill"])
+WITHOUT_TORCH = ["edge", "cli", "registry", "serve.server", "pipelines.distill"]
+
+
+@pytest.mark.parametrize("module", [f"potstill.{name}" for name in WITHOUT_TORCH])
 def test_importing_it_loads_no_torch(module: str):
     code = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -37,9 +37,8 @@ class Commands(click.Group):
         except UserError as error:
             message = str(error)
         except ModuleNotFoundError as error:
-            message = (
-                f"{error.name} is not installed; this command needs pip install 'potstill[train,pipeline,tune,ui]'"
-            )
+            extras = "train,pipeline,tune,serve,ui"
+            message = f"{error.name} is not installed; this command needs pip install 'potstill[{extras}]'"
         click.echo(f"potstill: {message}", err=True)
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
 
@@ -182,6 +181,72 @@ def predict(model: str, root: Path) -> None:
             answers = _answers(edge, rows, [number for number, _ in batch])
             for row, answer in zip(rows, answers, strict=True):
                 click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
+
+
+@main.command()
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any that is free."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=len(os.sched_getaffinity(0)),
+    show_default="one a core",
+    help="Processes that answer.",
+)
+@click.option(
+    "--batch",
+    "batch_rows",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Rows that wait together and may go through the model together.",
+)
+@click.option(
+    "--wait-ms", type=click.FloatRange(0, 1000), default=0.0, show_default=True, help="How long a row waits for others."
+)
+@click.option("--rows", type=click.IntRange(1), default=256, show_default=True, help="Rows of a request, at most.")
+@click.option(
+    "--body-kb", type=click.IntRange(1), default=1000, show_default=True, help="Size of a request, at most, in kB."
+)
+@click.option(
+    "--timeout-s", type=click.FloatRange(0.01), default=10.0, show_default=True, help="Time of a request, at most."
+)
+@click.option(
+    "--poll-s", type=click.FloatRange(0.1), default=2.0, show_default=True, help="How often to look for a new version."
+)
+@root_option
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    workers: int,
+    batch_rows: int,
+    wait_ms: float,
+    rows: int,
+    body_kb: int,
+    timeout_s: float,
+    poll_s: float,
+    root: Path,
+) -> None:
+    """Answer over HTTP: a page at /, POST /predict, the Open Inference Protocol at /v2, /docs, /metrics.
+
+    MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION, or a folder with an edge
+    model. When the alias moves, the new version takes over without a lost request; one that can't be opened does not.
+
+    \b
+    Example:
+      potstill serve review-sentiment --port 8080
+      curl -d '{"rows": ["great camera"]}' -H 'content-type: application/json' http://127.0.0.1:8080/predict
+    """
+    from potstill.serve.limits import Limits
+    from potstill.serve.server import Address, serve
+
+    _track(root)
+    limits = Limits(body_bytes=body_kb * 1000, rows=rows, time_s=timeout_s, batch_rows=batch_rows, wait_ms=wait_ms)
+    serve(model, Address(host, port, workers), limits, poll_s)
 
 
 @main.command()

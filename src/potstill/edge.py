@@ -30,7 +30,7 @@ else:
 Row = str | Mapping[Any, Any]
 
 
-CATALOGUE, VECTORS = "catalogue.json", "catalogue.f16"
+CARD, CATALOGUE, VECTORS = "card.json", "catalogue.json", "catalogue.f16"
 # Little-endian on every machine.
 VECTOR_TYPE = "<f2"
 
@@ -51,7 +51,7 @@ class EdgeModel:
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         folder = Path(folder)
-        self.card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
         self.outcome = outcome_of(self.card["outcome"])
         self.text_columns: tuple[str, ...] = tuple(self.card["text"])
         self._pair: bool = self.card.get("pair", False)

@@ -142,6 +142,16 @@ def fetched(reference: str) -> Iterator[Path]:
         yield _download(found, _resolve(found, reference), Path(scratch))
 
 
+def named(reference: str) -> tuple[str, str]:
+    """Model and version that NAME (its champion), NAME@ALIAS or NAME/VERSION means now.
+
+    Raises:
+        UserError: no such model, alias or version.
+    """
+    entry = _resolve(client(), reference)
+    return entry.name, _number(entry)
+
+
 def download_edge(model: str, version: str, to: Path) -> Path:
     """Bring a version's files to the folder `to`, and return the edge model's folder in it.
 
@@ -257,7 +267,7 @@ def _still(found: MlflowClient, model: str, expected: str | None) -> None:
 
 def _log_model(found: MlflowClient, model: str, folder: Path, run_id: str) -> str:
     """Log the edge model as a generic MLflow model that needs neither Potstill nor torch; return its new version."""
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    card = json.loads((folder / edge.CARD).read_text(encoding="utf-8"))
     texts: list[str] = card["text"]
     features = Features.from_spec(card["features"])
     inputs = [ColSpec(DataType.string, name, required=len(texts) == 1) for name in texts]
@@ -299,7 +309,7 @@ def _download(found: MlflowClient, version: ModelVersion, to: Path) -> Path:
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to)))
     except (MlflowException, OSError) as error:
         raise UserError(f"{version.name}: the files of version {version.version} are gone: {error}") from error
-    card = next(local.rglob("card.json"), None)
+    card = next(local.rglob(edge.CARD), None)
     if card is None:
         raise UserError(f"{version.name}: version {version.version} holds no edge model")
     return card.parent

@@ -198,17 +198,22 @@ def test_a_killed_training_goes_on_where_it_was(shop: Shop, first: dict[str, Any
 
 
 def test_an_adapted_encoder_is_where_teacher_and_control_start(shop: Shop, first: dict[str, Any]):
-    still = ("distill.learning_rate=1e-12", "distill.weight_decay=0", "distill.epochs=1", "budget.size_mb=0.001")
-    shop.run("adapt={epochs: 1, batch_size: 16, learning_rate: 1e-2}", "teacher.learning_rate=1e-12", *still)
+    still = [
+        "adapt={epochs: 1, batch_size: 16, learning_rate: 1e-2}",
+        "teacher.learning_rate=1e-12",
+        "distill.learning_rate=1e-12",
+        "distill.weight_decay=0",
+        "distill.epochs=1",
+    ]
+    adapted = shop.run(*still, "budget.size_mb=0.001")
+    assert set(adapted["steps"]) == STEPS | {"adapt"}
+    assert {"adapt", *TRAINING} <= ran(adapted)
     run = (shop.root / "latest").resolve()
     encoder = load_encoder(str(run / "adapt" / "adapted"))[0].state_dict()
     for made, layer in (("teach/teacher", 3), ("control/student", 1)):
         own = load_model(run / made)[0].encoder.state_dict()[f"encoder.layer.{layer}.output.dense.weight"]
         torch.testing.assert_close(own, encoder["encoder.layer.3.output.dense.weight"], atol=1e-6, rtol=0)
-    adapted = shop.run("adapt={epochs: 1, batch_size: 16}", "budget.size_mb=0.001")
-    assert set(adapted["steps"]) == STEPS | {"adapt"}
-    assert {"adapt", *TRAINING} <= ran(adapted)
-    again = shop.run("adapt={epochs: 1, batch_size: 16}", "budget.size_mb=0.002")
+    again = shop.run(*still, "budget.size_mb=0.002")
     assert not {"adapt", *TRAINING} & ran(again)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from potstill.compress.export import export_onnx
 from potstill.data.dataset import Schema
+from potstill.edge import CARD
 from potstill.learn.model import TaskModel
 
-MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
+MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 
 
 def pack(model: TaskModel, tokenizer: Any, folder: Path, schema: Schema) -> Path:

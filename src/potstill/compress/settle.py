@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import brentq
 
-from potstill.compress.pack import CARD
 from potstill.data.dataset import Rows
-from potstill.edge import EdgeModel
+from potstill.edge import CARD, EdgeModel
 from potstill.metrics import Truth
 from potstill.outcomes import (
     Classification,

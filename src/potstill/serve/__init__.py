@@ -1,0 +1,1 @@
+"""Serve: an edge model over HTTP, on ONNX Runtime alone."""

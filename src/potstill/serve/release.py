@@ -1,0 +1,79 @@
+"""Release: the version that is served, as the one process that follows the registry tells it to those that answer.
+
+It lies in a folder that only this service uses: a folder a version, and `current.json`, which is renamed into place, so
+that a reader sees the old version or the new one. A version's files stay until the next but one takes its place.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from potstill.edge import EdgeModel, Row
+from potstill.store import write_text
+
+CURRENT = "current.json"
+WARM_UP = "warm up"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version of a model.
+
+    Attributes:
+        name: of the model.
+        version: its number in the registry; `0` for a folder that no registry knows.
+        folder: of its files.
+    """
+
+    name: str
+    version: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Served:
+    """A release at work."""
+
+    release: Release
+    edge: EdgeModel
+
+    @classmethod
+    def open(cls, release: Release) -> "Served":
+        """Load its files and let it answer once: a broken version shows here, and the first user waits no longer.
+
+        Raises:
+            Exception: whatever the files' readers raise on files that are no edge model.
+        """
+        edge = EdgeModel(release.folder)
+        edge.answer([WARM_UP])
+        return cls(release, edge)
+
+    def answer(self, rows: list[Row]) -> list[dict[str, object]]:
+        """See `EdgeModel.answer`."""
+        return self.edge.answer(rows)
+
+
+def announce(state: Path, release: Release) -> None:
+    """Make this the version that is served."""
+    write_text(state / CURRENT, json.dumps(asdict(release)))
+
+
+class Watched:
+    """What a folder announces, looked at again and again.
+
+    Args:
+        state: the folder.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / CURRENT
+        self._seen: tuple[int, int] | None = None
+
+    def news(self) -> Release | None:
+        """The release, if another one was announced since the last look."""
+        found = self._path.stat()
+        mark = found.st_ino, found.st_mtime_ns
+        if mark == self._seen:
+            return None
+        self._seen = mark
+        return Release(**json.loads(self._path.read_text(encoding="utf-8")))

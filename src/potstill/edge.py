@@ -77,14 +77,15 @@ class EdgeModel:
             raise TypeError(f"a {self.outcome.kind} has no catalogue")
         self.outcome, self._vectors = self.outcome.over(answers), vectors
 
-    def logits(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float32]:
+    def logits(self, rows: Sequence[Row], batch_size: int = 1) -> npt.NDArray[np.float32]:
         """Logits `[rows, outcomes]`, in the order given; batches of like length, so that little is padding.
 
         A model that retrieves answers has no logits: it gives the texts' vectors `[rows, width]`.
 
         Args:
             rows: texts, or rows of a table: column → value.
-            batch_size: rows a batch.
+            batch_size: rows a batch. More than one gains nothing on most CPUs, and makes what a dynamically quantised
+                model says of a row depend on its neighbours: they share the scale of their activations.
 
         Raises:
             ValueError: a row has no text column, or a feature that can't be read.
@@ -106,7 +107,7 @@ class EdgeModel:
         logits = np.concatenate(found) if found else np.empty((0, len(self.outcome)), dtype=np.float32)
         return logits[np.argsort(order)]
 
-    def probabilities(self, rows: Sequence[Row], batch_size: int = 32) -> npt.NDArray[np.float64]:
+    def probabilities(self, rows: Sequence[Row], batch_size: int = 1) -> npt.NDArray[np.float64]:
         """Probabilities `[rows, outcomes]`, in the order given; of a retrieval `[rows, answers]`."""
         logits = self.logits(rows, batch_size)
         if isinstance(self.outcome, Retrieval):
@@ -115,12 +116,12 @@ class EdgeModel:
             return self.outcome.probabilities(logits, self._vectors)
         return side_by_side(self.outcome, logits)
 
-    def answer(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    def answer(self, rows: Sequence[Row], batch_size: int = 1) -> list[dict[str, Any]]:
         """For each row what its outcome says: a class with probabilities and its reply, or a forecast with its band.
 
         Of several tasks it is one such answer each, by the task's name.
         """
-        answers = self.outcome.answers(self.probabilities(rows))
+        answers = self.outcome.answers(self.probabilities(rows, batch_size))
         for part in parts_of(self.outcome):
             if isinstance(part.outcome, Classification) and part.outcome.replies:
                 for row, answer in zip(rows, answers, strict=True):

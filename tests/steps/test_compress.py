@@ -27,6 +27,16 @@ def test_int8_edge_model_keeps_the_answers(line: Line):
     assert (plain == small).mean() >= 0.95
 
 
+def test_what_an_int8_model_says_of_a_row_does_not_depend_on_its_neighbours(line: Line):
+    texts = read_rows(line.dataset, "test", read_schema(line.dataset)).text
+    small = EdgeModel(line.edge / "int8")
+    alone = np.concatenate([small.logits([text]) for text in texts])
+    assert np.array_equal(small.logits(texts), alone)
+    assert [row["probabilities"] for row in small.answer(texts)] == [
+        small.answer([t])[0]["probabilities"] for t in texts
+    ]
+
+
 def test_card_says_what_a_service_needs_and_where_the_model_comes_from(line: Line):
     card = json.loads((line.edge / "int8" / "card.json").read_text())
     assert card["outcome"]["names"] == ["negative", "positive"]

@@ -107,7 +107,7 @@ def make_app(state: Path, limits: Limits) -> FastAPI:
     service = Service.start(state, limits)
     batcher: Batcher[Served] = Batcher(
         lambda: service.served,
-        Served.answer,
+        lambda served, rows: served.edge.answer(rows, limits.batch_rows),
         limits.batch_rows,
         limits.wait_ms / 1e3,
         limits.waiting_rows,

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from potstill.edge import EdgeModel, Row
+from potstill.edge import EdgeModel
 from potstill.store import write_text
 
 CURRENT = "current.json"
@@ -47,10 +47,6 @@ class Served:
         edge = EdgeModel(release.folder)
         edge.answer([WARM_UP])
         return cls(release, edge)
-
-    def answer(self, rows: list[Row]) -> list[dict[str, object]]:
-        """See `EdgeModel.answer`."""
-        return self.edge.answer(rows)
 
 
 def announce(state: Path, release: Release) -> None:

@@ -15,7 +15,7 @@ LAYERS = [
     ["local"],
     ["pipelines"],
     ["components"],
-    ["registry", "stream"],
+    ["registry", "stream", "scoring"],
     ["tracking"],
     ["workshop"],
     ["steps"],

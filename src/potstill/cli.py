@@ -43,6 +43,11 @@ class Commands(click.Group):
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def root_option(command: Callable[..., None]) -> Callable[..., None]:
     """`--root DIR`, where runs, MLflow's database and the cache lie."""
     return click.option(
@@ -158,29 +163,53 @@ def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None) -> N
 
 @main.command()
 @click.argument("model")
+@click.option("--input", "source", type=click.Path(path_type=Path), help="Parquet file, or folder of some.")
+@click.option("--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="Parquet file to write.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=_cores(),
+    show_default="one a core",
+    help="With --input: how many work.",
+)
 @root_option
-def predict(model: str, root: Path) -> None:
-    """Answer lines or JSONL from stdin with JSONL on stdout.
+def predict(model: str, source: Path | None, target: Path | None, threads: int, root: Path) -> None:
+    """Answer lines or JSONL from stdin with JSONL on stdout, or a Parquet table with another one.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. A line that starts with {
     is JSON and must hold one of the model's text columns; its other fields are kept. Any other line is a text, of the
-    first of them.
+    first of them. A table keeps its columns and gains predicted_…, one a field of the answer.
 
     \b
     Example:
       echo "great camera, poor battery" | potstill predict review-sentiment
+      potstill predict review-sentiment --input reviews.parquet --output scored.parquet
     """
     from potstill import registry
     from potstill.edge import EdgeModel
 
+    if (source is None) != (target is None):
+        raise UserError("--input and --output go together; without both, lines are read from stdin")
     _track(root)
     with registry.fetched(model) as folder:
+        if source and target:
+            _score(folder, source, target, threads)
+            return
         edge = EdgeModel(folder)
         for batch in _batches(sys.stdin):
             rows = [_row(number, line, edge.text_columns[0]) for number, line in batch]
             answers = _answers(edge, rows, [number for number, _ in batch])
             for row, answer in zip(rows, answers, strict=True):
                 click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
+
+
+def _score(folder: Path, source: Path, target: Path, threads: int) -> None:
+    from potstill.scoring import ERROR, score
+
+    found = score(folder, source, target, threads)
+    click.echo(f"{target}: {found.rows:,} rows", err=True)
+    if found.refused:
+        click.echo(f"{found.refused:,} of them have no answer; {ERROR} says why", err=True)
 
 
 @main.command()
@@ -192,7 +221,7 @@ def predict(model: str, root: Path) -> None:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=len(os.sched_getaffinity(0)),
+    default=_cores(),
     show_default="one a core",
     help="Processes that answer.",
 )

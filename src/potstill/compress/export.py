@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from potstill.compress.first_token import first_token_alone
 from potstill.learn.model import Inputs, TaskModel, predict_logits
 from potstill.learn.static import StaticEncoder
 
@@ -36,7 +37,7 @@ def export_onnx(model: TaskModel, path: Path) -> None:
     """Write the graph: `input_ids`, `attention_mask` `[batch, tokens]` int64 → `logits` `[batch, outcomes]` float32.
 
     A model with features also takes `numeric` `[batch, numbers]` float32, NaN where missing, and `categorical`
-    `[batch, columns]` int64.
+    `[batch, columns]` int64. Where the first token stands for the text, the last layer computes it alone.
     """
     model.eval()
     # The fused attention's graph depends on the mask; the plain one is the same for every batch.
@@ -46,7 +47,7 @@ def export_onnx(model: TaskModel, path: Path) -> None:
     example = Inputs([[1, 2, 3, 4, 5], [1, 2, 3]], model.head.features.arrays(rows) if model.head.features else {})
     named = example.batch([0, 1], pad_token_id=0)
     batch, tokens = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=2)
-    with _quiet():
+    with _quiet(), first_token_alone(model):
         torch.onnx.export(
             model,
             tuple(named.values()),

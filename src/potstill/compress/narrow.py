@@ -10,11 +10,10 @@ from transformers import AutoModel
 
 from potstill.compress.cut import cut
 from potstill.errors import UserError
+from potstill.learn.anatomy import BERT_LIKE
 from potstill.learn.model import encode_texts, pad_batch
 
 SAMPLE = 256
-# Encoders whose weights go by these names.
-BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 PROJECTED, BACK = (".query.", ".key.", ".value."), ".attention.output.dense."
 
 

@@ -4,6 +4,8 @@ from torch import nn
 
 from potstill.errors import UserError
 
+# Encoders whose parts go by BERT's names.
+BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 # Where the common architectures keep their stack of layers.
 LAYER_PATHS = ("encoder.layer", "encoder.layers", "transformer.layer", "layers", "encoder.encoder.layer")
 # What they call the three projections of attention.

@@ -1,6 +1,7 @@
 """The commands: parse, call, print."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -271,9 +272,14 @@ def serve(
       curl -d '{"rows": ["great camera"]}' -H 'content-type: application/json' http://127.0.0.1:8080/predict
     """
     from potstill.serve.limits import Limits
-    from potstill.serve.server import Address, serve
+    from potstill.serve.server import Address, is_folder, serve
 
-    _track(root)
+    if not all(map(math.isfinite, (wait_ms, timeout_s, poll_s))):
+        raise UserError("--wait-ms, --timeout-s and --poll-s must be finite")
+    if wait_ms and batch_rows == 1:
+        raise UserError("--wait-ms: a row that goes alone waits for no other; give --batch too")
+    if not is_folder(model):
+        _track(root)
     limits = Limits(body_bytes=body_kb * 1000, rows=rows, time_s=timeout_s, batch_rows=batch_rows, wait_ms=wait_ms)
     serve(model, Address(host, port, workers), limits, poll_s)
 

@@ -104,6 +104,8 @@ class EdgeModel:
             if self.features:
                 inputs |= self.features.arrays([tables[i] for i in chosen])
             found.append(self._session.run(["logits"], inputs)[0])
+            if not np.isfinite(found[-1]).all():
+                raise ValueError("the model has no answer: a number among the features is too large for it")
         logits = np.concatenate(found) if found else np.empty((0, len(self.outcome)), dtype=np.float32)
         return logits[np.argsort(order)]
 
@@ -141,8 +143,11 @@ class EdgeModel:
     @staticmethod
     def _text_in(row: Mapping[Any, Any], column: str) -> str | None:
         value = row.get(column)
-        if isinstance(value, str) or is_absent(value):
-            return value if isinstance(value, str) else None
+        if isinstance(value, str):
+            # Half a character, as at the end of a text that was cut, is no Unicode; the tokenizer would fail.
+            return value.encode("utf-8", "replace").decode("utf-8")
+        if is_absent(value):
+            return None
         raise ValueError(f"{column}: {value!r} is not text")
 
 

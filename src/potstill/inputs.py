@@ -167,7 +167,7 @@ def number(value: Any, column: str) -> float:
         return math.nan
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{column}: {value!r} is not a number") from None
     if math.isinf(found):
         raise ValueError(f"{column}: {value!r} is not finite")

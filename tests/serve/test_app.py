@@ -1,17 +1,21 @@
 """The service's routes, on a model whose answers are worked out by hand."""
 
+import json
 import math
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 from tiny import write_edge
 
-from potstill.serve.app import make_app
+from potstill.serve.app import PredictRequest, make_app
 from potstill.serve.limits import Limits
+from potstill.serve.protocol import InferRequest
 from potstill.serve.release import Release, announce
 
 SURE = 1 / (1 + math.exp(-2))
@@ -66,6 +70,11 @@ def test_it_says_that_it_is_well(client: TestClient, path: str):
     assert client.get(path).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+def test_a_balancer_may_ask_for_the_head_alone(client: TestClient, path: str):
+    assert client.head(path).status_code == 200
+
+
 def test_it_tells_what_it_takes_and_gives(client: TestClient):
     told = client.get("/v2/models/reviews").json()
     assert told == client.get("/model").json()
@@ -101,9 +110,20 @@ def test_its_interface_is_described(client: TestClient):
         ("/predict", {"rows": [{"text": "good"}]}, 400, "no text in 'review'"),
         ("/predict", {"rows": [{"review": 5}]}, 400, "review: 5 is not text"),
         ("/predict", {"rows": ["good"] * 257}, 413, "257 rows; at most 256 a request"),
+        ("/predict", {"rows": [{"review": ["x" * 100_000]}]}, 400, "review: ['xxx"),
+        ("/explain", {"row": "good " * 1001}, 413, "5,005 characters; at most 5,000 are explained"),
         ("/explain", {"row": {"text": "good"}}, 400, "no text in 'review'"),
         (INFER, {"inputs": []}, 400, "inputs: List should have at least 1 item"),
         (INFER, {"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}, 400, "no column 'x'"),
+        (
+            INFER,
+            {"inputs": [{"name": "review", "shape": [1], "datatype": "FP64", "data": [1]}]},
+            400,
+            "a text is BYTES",
+        ),
+        (INFER, {"inputs": [{"name": "review", "shape": [1], "datatype": "X", "data": ["a"]}]}, 400, "datatype"),
+        (INFER, {"inputs": [{"name": "review", "shape": ["1"], "datatype": "BYTES", "data": ["a"]}]}, 400, "shape.0"),
+        (INFER, {"inputs": [{"name": "review", "shape": [0], "datatype": "BYTES", "data": []}]}, 400, "no rows"),
         ("/v2/models/other/infer", tensors("good"), 404, "no model 'other'; there is reviews"),
         ("/nowhere", {}, 404, "Not Found"),
     ],
@@ -114,12 +134,74 @@ def test_a_mistake_is_told_in_one_line(client: TestClient, path: str, body: Any,
     assert list(refused.json()) == ["error"]
     assert why in refused.json()["error"]
     assert "\n" not in refused.json()["error"]
+    assert len(refused.json()["error"]) <= 300
 
 
 def test_what_is_no_json_is_refused(client: TestClient):
     refused = client.post("/predict", content=b"{rows", headers={"content-type": "application/json"})
     assert refused.status_code == 400
-    assert "JSON" in refused.json()["error"]
+    assert refused.json()["error"] == "body: no JSON from character 1 on"
+    plain = client.post("/predict", content=b'{"rows": ["good"]}', headers={"content-type": "text/plain"})
+    assert (plain.status_code, "content-type" in plain.json()["error"]) == (400, True)
+
+
+def test_a_body_of_a_million_mistakes_is_refused_for_the_first():
+    for model, body in (
+        (PredictRequest, {"rows": [1] * 1000}),
+        (InferRequest, {"inputs": [1] * 1000}),
+        (InferRequest, {**tensors("good"), "outputs": [1] * 1000}),
+    ):
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate(body)
+        assert refused.value.error_count() <= 2
+
+
+def test_half_a_character_is_answered_as_one_that_is_not_known(client: TestClient):
+    half = json.dumps({"rows": ["good \ud83d", {"review": "good", "who": "\ud83d"}]})
+    told = client.post("/predict", content=half, headers={"content-type": "application/json"})
+    assert [answer["label"] for answer in told.json()["answers"]] == ["positive", "positive"]
+    body = json.dumps({"id": "\ud83d", **tensors("good")})
+    assert client.post(INFER, content=body, headers={"content-type": "application/json"}).json()["id"] == "?"
+
+
+def test_a_pinned_version_is_answered_by_it_though_another_takes_over_meanwhile(tmp_path: Path):
+    with service(tmp_path, batch_rows=8, wait_ms=1500.0) as client:
+        write_edge(tmp_path / "2", good=0.5)
+        answers: list[Any] = []
+        url = "/v2/models/reviews/versions/1/infer"
+        asking = threading.Thread(target=lambda: answers.append(client.post(url, json=tensors("good")).json()))
+        asking.start()
+        time.sleep(0.3)
+        announce(tmp_path, Release("reviews", "2", str(tmp_path / "2")))
+        asking.join()
+        assert client.get("/model").json()["versions"] == ["2"]
+        assert answers[0]["model_version"] == "1"
+        confidence = next(t for t in answers[0]["outputs"] if t["name"] == "confidence")
+        assert confidence["data"] == [pytest.approx(SURE)]
+
+
+def test_what_cannot_be_opened_now_is_tried_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    with service(tmp_path) as client:
+        announce(tmp_path, Release("reviews", "2", str(tmp_path / "2")))
+        until(lambda: "still serves version 1" in capfd.readouterr().err)
+        assert client.get("/model").json()["versions"] == ["1"]
+        assert client.get("/v2/health/ready").json() == {"ready": True}
+        write_edge(tmp_path / "2")
+        until(lambda: client.get("/model").json()["versions"] == ["2"])
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_it_is_not_ready_before_it_answers(tmp_path: Path):
+    write_edge(tmp_path / "1")
+    announce(tmp_path, Release("reviews", "1", str(tmp_path / "1")))
+    asleep = TestClient(make_app(tmp_path, Limits()))
+    assert (asleep.get("/v2/health/ready").status_code, asleep.get("/v2/health/live").status_code) == (503, 200)
 
 
 def test_a_body_beyond_the_limit_is_refused_whether_or_not_its_length_is_told(tmp_path: Path):
@@ -141,9 +223,7 @@ def test_what_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_failure_is_told_to_the_log_and_not_to_the_world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    write_edge(tmp_path / "1")
-    announce(tmp_path, Release("reviews", "1", str(tmp_path / "1")))
-    with TestClient(make_app(tmp_path, Limits()), raise_server_exceptions=False) as client:
+    with service(tmp_path) as client:
         monkeypatch.setattr("potstill.edge.EdgeModel.answer", lambda *_: {}["secret"])
         failed = client.post("/predict", json={"rows": ["good"]})
         assert (failed.status_code, failed.json()) == (500, {"error": "the service failed; its log says why"})
@@ -155,10 +235,7 @@ def test_another_version_takes_over_and_the_old_one_can_come_back(tmp_path: Path
         write_edge(tmp_path / "2", good=0.5)
         for version, sure in (("2", 1 / (1 + math.exp(-0.5))), ("1", SURE)):
             announce(tmp_path, Release("reviews", version, str(tmp_path / version)))
-            until = time.monotonic() + 20
-            while client.get("/model").json()["versions"] != [version]:
-                assert time.monotonic() < until
-                time.sleep(0.02)
+            until(lambda wanted=version: client.get("/model").json()["versions"] == [wanted])
             told = client.post("/predict", json={"rows": ["good"]}).json()
             assert told["version"] == version
             assert told["answers"][0]["confidence"] == pytest.approx(sure)

@@ -85,6 +85,8 @@ class Shop:
         self.client = MlflowClient(self.uri)
         self.experiment = self.client.create_experiment("reviews", artifact_location=(folder / "artifacts").as_uri())
         self.running: list[Running] = []
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
 
     def register(self, edge: Path, alias: str = "challenger") -> str:
         found = registry.register_edge(
@@ -101,8 +103,13 @@ class Shop:
 
     def serve(self, reference: str, *options: str) -> Running:
         command = [POTSTILL, "serve", reference, "--port", "0", "--workers", "2", "--poll-s", "0.2", *options]
-        self.running.append(Running(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
+        env = os.environ | {"TMPDIR": str(self.scratch)}
+        self.running.append(Running(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)))
         return self.running[-1]
+
+    def state(self) -> Path:
+        """The folder of the service that runs."""
+        return next(self.scratch.glob("potstill-serve-*"))
 
     def close(self) -> None:
         for running in self.running:
@@ -183,7 +190,7 @@ def test_no_process_that_answers_has_torch_or_mlflow(shop: Shop):
 
 
 def test_what_has_begun_is_answered_before_it_ends(shop: Shop):
-    service = shop.serve(MODEL, "--wait-ms", "900")
+    service = shop.serve(MODEL, "--batch", "8", "--wait-ms", "900")
     service.ask()
     answers: list[Any] = []
     client = threading.Thread(target=lambda: answers.append(service.ask("bad")))
@@ -216,7 +223,7 @@ def test_a_folder_is_served_without_a_registry(shop: Shop):
         ("review", "potstill: review: no such registered model; did you mean reviews?"),
         ("reviews@challenger", "potstill: reviews has no challenger; name a version: 1"),
         ("reviews/9", "potstill: reviews: no version 9; there is 1"),
-        ("{folder}", "potstill: {name} version 0 can't be served: "),
+        ("{folder}", "potstill: {folder}: no edge model there: "),
     ],
 )
 def test_what_is_not_there_is_told_in_one_line(shop: Shop, reference: str, why: str):
@@ -233,4 +240,62 @@ def test_a_port_that_is_taken_is_told_in_one_line(shop: Shop):
     command = [POTSTILL, "serve", MODEL, "--port", port]
     second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert second.returncode == 2
-    assert second.stderr == f"potstill: --port {port}: can't listen on 127.0.0.1: Address already in use\n"
+    assert second.stderr == f"potstill: can't listen on 127.0.0.1, port {port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--host", "nowhere.invalid"), "potstill: can't listen on nowhere.invalid"),
+        (("--timeout-s", "nan"), "potstill: --wait-ms, --timeout-s and --poll-s must be finite"),
+        (("--wait-ms", "5"), "potstill: --wait-ms: a row that goes alone waits for no other; give --batch too"),
+    ],
+)
+def test_options_that_cannot_be_are_told_in_one_line(shop: Shop, options: tuple[str, ...], why: str):
+    service = shop.serve(str(shop.folder / "edge-1"), *options)
+    assert service.process.wait(PATIENCE_S) == 2
+    until(lambda: service.lines)
+    assert len(service.lines) == 1
+    assert service.lines[0].startswith(why)
+
+
+def test_a_download_that_failed_is_tried_again(shop: Shop):
+    service = shop.serve(MODEL)
+    assert service.version() == "1"
+    shop.register(write_edge(shop.folder / "edge-2", good=1.0))
+    (shop.folder / "artifacts").rename(shop.folder / "away")
+    registry.promote(MODEL, None, "while its files are away")
+    service.said("still serving version 1")
+    (shop.folder / "away").rename(shop.folder / "artifacts")
+    service.said("reviews version 2 takes over")
+    until(lambda: service.version() == "2")
+
+
+def test_only_the_last_two_versions_are_kept_and_nothing_stays_behind(shop: Shop):
+    for number in (2, 3):
+        shop.register(write_edge(shop.folder / f"edge-{number}", good=number + 0.5))
+    service = shop.serve(MODEL)
+    service.ask()
+    for version in ("2", "3"):
+        registry.promote(MODEL, version, "newer")
+        service.said(f"reviews version {version} takes over")
+    assert sorted(path.name for path in shop.state().iterdir() if path.name.isdecimal()) == ["2", "3"]
+    service.process.terminate()
+    service.process.wait(PATIENCE_S)
+    assert not list(shop.scratch.iterdir())
+
+
+def test_what_announces_is_made_anew_where_it_was_tidied_up(shop: Shop):
+    service = shop.serve(MODEL)
+    service.ask()
+    (shop.state() / "current.json").unlink()
+    until(lambda: (shop.state() / "current.json").is_file())
+    assert service.version() == "1"
+
+
+def test_no_process_outlives_the_one_that_looks_after_it(shop: Shop):
+    service = shop.serve(MODEL)
+    service.ask()
+    workers = service.processes()
+    service.process.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

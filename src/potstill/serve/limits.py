@@ -15,8 +15,8 @@ class Limits:
     Attributes:
         body_bytes: of a request.
         rows: of a request.
-        time_s: from a request's first byte to its answer.
-        waiting_rows: rows that may wait in a process for their turn.
+        time_s: from the end of a request's headers to its answer. Half of it may pass in the line.
+        characters: of a text that is to be explained: it is read once a word.
         batch_rows: rows that go through the model together, unless one request has more. On a CPU one is best for
             most models (docs/serving.md): texts of unlike length cost each other more than they save.
         wait_ms: how long a request may wait for others to join it.
@@ -25,7 +25,7 @@ class Limits:
     body_bytes: int = 1_000_000
     rows: int = 256
     time_s: float = 10.0
-    waiting_rows: int = 1024
+    characters: int = 5_000
     batch_rows: int = 1
     wait_ms: float = 0.0
 
@@ -35,6 +35,7 @@ class Bounded:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits
+        self._too_large = f"the body has more than {limits.body_bytes:,} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -49,7 +50,7 @@ class Bounded:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._limits.body_bytes:
-                raise HTTPException(413, f"the body has more than {self._limits.body_bytes:,} bytes")
+                raise HTTPException(413, self._too_large, {"connection": "close"})
             return message
 
         async def noted(message: Message) -> None:

@@ -5,9 +5,9 @@ of numbers or BYTES; what all rows lack is left out. A field of answers is a ten
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from potstill.edge import EdgeModel, Row
 from potstill.outcomes import Classification, Outcome, Part, Retrieval, parts_of
@@ -24,8 +24,8 @@ class TensorIn(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str
-    shape: list[int] = Field(min_length=1, max_length=2)
-    datatype: str
+    shape: list[StrictInt] = Field(min_length=1, max_length=2)
+    datatype: Literal["BYTES", "BOOL", "FP64", "FP32", "INT64", "INT32", "INT16", "INT8"]
     data: list[Any]
 
 
@@ -43,8 +43,8 @@ class InferRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: str | None = None
-    inputs: list[TensorIn] = Field(min_length=1)
-    outputs: list[Wanted] = []
+    inputs: list[TensorIn] = Field(min_length=1, fail_fast=True)
+    outputs: Annotated[list[Wanted] | None, Field(fail_fast=True)] = None
 
 
 def rows_of(edge: EdgeModel, tensors: Sequence[TensorIn]) -> list[Row]:
@@ -60,8 +60,12 @@ def rows_of(edge: EdgeModel, tensors: Sequence[TensorIn]) -> list[Row]:
             raise ValueError(f"inputs: no column {tensor.name!r}; there is {', '.join(known)}")
         if tensor.name in columns:
             raise ValueError(f"inputs: {tensor.name!r} is there twice")
+        if tensor.name in edge.text_columns and tensor.datatype != TEXTS:
+            raise ValueError(f"inputs: {tensor.name!r} is {tensor.datatype}; a text is {TEXTS}")
         columns[tensor.name] = _values(tensor)
     lengths = {name: len(values) for name, values in columns.items()}
+    if 0 in lengths.values():
+        raise ValueError("inputs: there are no rows")
     if len(set(lengths.values())) > 1:
         raise ValueError(
             f"inputs: {', '.join(f'{name} has {n} rows' for name, n in lengths.items())}; give all as many"

@@ -1,7 +1,7 @@
 """Release: the version that is served, as the one process that follows the registry tells it to those that answer.
 
 It lies in a folder that only this service uses: a folder a version, and `current.json`, which is renamed into place, so
-that a reader sees the old version or the new one. A version's files stay until the next but one takes its place.
+that a reader sees the old version or the new one.
 """
 
 import json
@@ -54,22 +54,6 @@ def announce(state: Path, release: Release) -> None:
     write_text(state / CURRENT, json.dumps(asdict(release)))
 
 
-class Watched:
-    """What a folder announces, looked at again and again.
-
-    Args:
-        state: the folder.
-    """
-
-    def __init__(self, state: Path) -> None:
-        self._path = state / CURRENT
-        self._seen: tuple[int, int] | None = None
-
-    def news(self) -> Release | None:
-        """The release, if another one was announced since the last look."""
-        found = self._path.stat()
-        mark = found.st_ino, found.st_mtime_ns
-        if mark == self._seen:
-            return None
-        self._seen = mark
-        return Release(**json.loads(self._path.read_text(encoding="utf-8")))
+def announced(state: Path) -> Release:
+    """The version that is to be served."""
+    return Release(**json.loads((state / CURRENT).read_text(encoding="utf-8")))

@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import sys
 import tempfile
 import threading
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from potstill import registry
@@ -19,8 +23,11 @@ from potstill.errors import UserError
 from potstill.serve.app import make_app
 from potstill.serve.limits import Limits
 from potstill.serve.release import Release, Served, announce
+from potstill.store import writing
 
 BACKLOG = 2048
+# Connections a process, beyond which it answers 503 at once.
+CONNECTIONS = 1000
 # A load balancer that reuses connections should be the one that ends them.
 KEEP_ALIVE_S = 75
 
@@ -44,8 +51,10 @@ class Follower:
 
     def __init__(self, reference: str, state: Path) -> None:
         self._reference, self._state = reference, state
-        self._releases: list[Release] = []
         self._trouble = ""
+        self._current: Release
+        # The one before keeps its files, for a process that is slow.
+        self._kept: deque[str] = deque(maxlen=2)
 
     def begin(self) -> Release:
         """Announce the first version.
@@ -53,54 +62,71 @@ class Follower:
         Raises:
             UserError: there is none, or its files are no edge model.
         """
-        if Path(self._reference).is_dir():
-            return self._take(_unregistered(Path(self._reference).absolute()))
-        return self._take(self._fetched(*registry.named(self._reference)))
+        if is_folder(self._reference):
+            self._take(_unregistered(Path(self._reference).absolute()))
+        else:
+            self._take(self._fetched(*registry.named(self._reference)))
+        return self._current
 
     def follow(self, every_s: float, done: threading.Event) -> None:
         """Look into the registry again and again; whatever goes wrong there, what serves goes on."""
         while not done.wait(every_s):
             try:
-                name, version = registry.named(self._reference)
-                if version != self._releases[-1].version:
-                    _say(f"{name} version {self._take(self._fetched(name, version)).version} takes over")
+                self._look()
                 self._trouble = ""
             except Exception as error:  # noqa: BLE001 - a service must outlive its registry
-                self._worry(f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error))
+                self._worry(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
 
-    @property
-    def follows(self) -> bool:
-        """Whether there is anything to follow: neither a folder nor a numbered version moves."""
-        return "/" not in self._reference and not Path(self._reference).is_dir()
+    def _look(self) -> None:
+        # Again, lest somebody tidies temporary folders up and a process that starts finds nothing.
+        announce(self._state, self._current)
+        # Neither a folder nor a numbered version moves.
+        if "/" in self._reference or is_folder(self._reference):
+            return
+        name, version = registry.named(self._reference)
+        if version != self._current.version:
+            self._take(self._fetched(name, version))
+            _say(f"{name} version {version} takes over")
 
     def _fetched(self, name: str, version: str) -> Release:
         folder = self._state / version
         if not folder.is_dir():
-            registry.download_edge(name, version, folder)
+            with writing(folder) as draft:
+                registry.download_edge(name, version, draft)
         return Release(name, version, str(next(folder.rglob(CARD)).parent))
 
-    def _take(self, release: Release) -> Release:
+    def _take(self, release: Release) -> None:
         """Announce a version once it has answered here."""
         try:
             Served.open(release)
         except Exception as error:
             raise UserError(f"{release.name} version {release.version} can't be served: {error}") from error
         announce(self._state, release)
-        self._releases.append(release)
-        return release
+        self._current = release
+        self._kept.append(release.version)
+        for folder in self._state.iterdir():
+            if folder.name.isdecimal() and folder.name not in self._kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _worry(self, trouble: str) -> None:
         """Say what is wrong, once."""
         if trouble != self._trouble:
-            _say(f"still serving version {self._releases[-1].version}: {trouble}")
+            _say(f"still serving version {self._current.version}: {trouble}")
         self._trouble = trouble
+
+
+def is_folder(reference: str) -> bool:
+    """Whether a reference is a folder's path and no model's name."""
+    return reference.startswith(("/", ".")) or (Path(reference) / CARD).is_file()
 
 
 def _unregistered(folder: Path) -> Release:
     """A folder as a release, named by the recipe that made it."""
-    card = folder / CARD
-    recipe = json.loads(card.read_text(encoding="utf-8")).get("recipe") if card.is_file() else None
-    return Release(recipe or folder.name, "0", str(folder))
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return Release(card.get("recipe", folder.name), "0", str(folder))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}: no edge model there: {error}") from error
 
 
 def serve(reference: str, address: Address, limits: Limits, every_s: float) -> None:
@@ -115,6 +141,8 @@ def serve(reference: str, address: Address, limits: Limits, every_s: float) -> N
     Raises:
         UserError: no such model, or the address is taken.
     """
+    # Before uvicorn listens to signals: what was fetched must not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="potstill-serve-") as scratch:
         state, figures = Path(scratch), Path(scratch) / "metrics"
         follower = Follower(reference, state)
@@ -131,28 +159,36 @@ def serve(reference: str, address: Address, limits: Limits, every_s: float) -> N
             log_level="warning",
             access_log=False,
             server_header=False,
+            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(limits.time_s) + 1,
         )
         done = threading.Event()
         with _listening(address) as listener:
-            host, port = listener.getsockname()[:2]
-            _say(f"{release.name} version {release.version} on http://{host}:{port} ({_processes(address.workers)})")
-            if follower.follows:
-                threading.Thread(target=follower.follow, args=(every_s, done), daemon=True).start()
+            _say(f"{release.name} version {release.version} on {_url(listener)} ({_processes(address.workers)})")
+            threading.Thread(target=follower.follow, args=(every_s, done), daemon=True).start()
+            supervisor = Multiprocess(config, [listener])
             try:
-                Multiprocess(config, [listener]).run()
+                supervisor.run()
             finally:
                 done.set()
+            if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+                raise UserError(f"{release.name}: a process could not start; its reason stands above")
 
 
 def _listening(address: Address) -> socket.socket:
     try:
-        return socket.create_server((address.host, address.port), backlog=BACKLOG)
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        family, *_, where = found[0]
+        return socket.create_server(where[:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        raise UserError(
-            f"--port {address.port}: can't listen on {address.host}: {os.strerror(error.errno or 0)}"
-        ) from error
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise UserError(f"can't listen on {address.host}, port {address.port}: {why}") from error
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _processes(count: int) -> str:

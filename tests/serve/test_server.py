@@ -282,7 +282,7 @@ def test_only_the_last_two_versions_are_kept_and_nothing_stays_behind(shop: Shop
     assert sorted(path.name for path in shop.state().iterdir() if path.name.isdecimal()) == ["2", "3"]
     service.process.terminate()
     service.process.wait(PATIENCE_S)
-    assert not list(shop.scratch.iterdir())
+    assert not list(shop.scratch.glob("potstill-*"))
 
 
 def test_what_announces_is_made_anew_where_it_was_tidied_up(shop: Shop):

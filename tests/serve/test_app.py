@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ INFER = "/v2/models/reviews/infer"
 def service(folder: Path, **limits: Any) -> TestClient:
     write_edge(folder / "1")
     announce(folder, Release("reviews", "1", str(folder / "1")))
-    return TestClient(make_app(folder, Limits(**limits)))
+    return TestClient(make_app(folder, Limits(**limits), os.getppid()))
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def until(true: Callable[[], bool]) -> None:
 def test_it_is_not_ready_before_it_answers(tmp_path: Path):
     write_edge(tmp_path / "1")
     announce(tmp_path, Release("reviews", "1", str(tmp_path / "1")))
-    asleep = TestClient(make_app(tmp_path, Limits()))
+    asleep = TestClient(make_app(tmp_path, Limits(), os.getppid()))
     assert (asleep.get("/v2/health/ready").status_code, asleep.get("/v2/health/live").status_code) == (503, 200)
 
 

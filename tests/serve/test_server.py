@@ -293,9 +293,20 @@ def test_what_announces_is_made_anew_where_it_was_tidied_up(shop: Shop):
     assert service.version() == "1"
 
 
-def test_no_process_outlives_the_one_that_looks_after_it(shop: Shop):
+@pytest.mark.parametrize("begun", [True, False])
+def test_no_process_outlives_the_one_that_looks_after_it(shop: Shop, begun: bool):
     service = shop.serve(MODEL)
-    service.ask()
+    if begun:
+        service.ask()
+    until(lambda: len(service.processes()) == 2)
     workers = service.processes()
     service.process.kill()
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    until(lambda: not any(lives(pid) for pid in workers))
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about has no command any more."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False

@@ -87,9 +87,10 @@ class Service:
     Args:
         state: the folder in which another version would be announced.
         limits: see there.
+        parent: the process that announces, without which this one ends.
     """
 
-    def __init__(self, state: Path, limits: Limits) -> None:
+    def __init__(self, state: Path, limits: Limits, parent: int) -> None:
         self.limits = limits
         self.served = Served.open(announced(state))
         self.batcher: Batcher[Served] = Batcher(
@@ -99,7 +100,7 @@ class Service:
             limits.time_s / 2,
             measures.batch,
         )
-        self._state, self._trouble, self._parent = state, "", os.getppid()
+        self._state, self._trouble, self._parent = state, "", parent
         self._tasks: list[asyncio.Task[None]] = []
         measures.serving(self.served.release, None)
 
@@ -150,9 +151,9 @@ class Service:
             measures.serving(release, before)
 
 
-def make_app(state: Path, limits: Limits) -> FastAPI:
-    """The service of what is announced in a folder."""
-    service = Service(state, limits)
+def make_app(state: Path, limits: Limits, parent: int) -> FastAPI:
+    """The service of what is announced in a folder; see `Service`."""
+    service = Service(state, limits, parent)
     app = FastAPI(
         title="Potstill",
         summary=f"{service.served.release.name} on a CPU",

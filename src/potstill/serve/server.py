@@ -150,7 +150,7 @@ def serve(reference: str, address: Address, limits: Limits, every_s: float) -> N
         figures.mkdir()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(figures)
         config = uvicorn.Config(
-            partial(make_app, state, limits),
+            partial(make_app, state, limits, os.getpid()),
             factory=True,
             workers=address.workers,
             http="httptools",

@@ -112,7 +112,7 @@ def _ask(folder: Path, url: str, connections: int, seconds: int) -> tuple[Any, .
     command = [*load, "-s", str(folder / "script.lua"), url, "--", str(folder / "requests")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # type: ignore[index]
-    shares = [_ms(re.search(rf"\b{share}%\s+(\S+)", said)[1]) for share in (50, 90, 99)]  # type: ignore[index]
+    shares = [_ms(re.search(rf"(?m)^\s*{share}%\s+(\S+)", said)[1]) for share in (50, 90, 99)]  # type: ignore[index]
     errors = re.findall(r"(?:connect|read|write|timeout) (\d+)|responses: (\d+)", said)
     return f"{rate:.0f}", *(f"{share:.2f}" for share in shares), sum(int(a or b) for a, b in errors)
 

@@ -208,7 +208,7 @@ def test_a_process_that_dies_is_replaced(shop: Shop):
     before = set(service.processes())
     os.kill(min(before), signal.SIGKILL)
     until(lambda: len(set(service.processes()) - before) == 1 and len(service.processes()) == 2)
-    until(lambda: service.ask()["version"] == "1")
+    assert service.version() == "1"
 
 
 def test_a_folder_is_served_without_a_registry(shop: Shop):
@@ -301,7 +301,7 @@ def test_no_process_outlives_the_one_that_looks_after_it(shop: Shop, begun: bool
     until(lambda: len(service.processes()) == 2)
     workers = service.processes()
     service.process.kill()
-    until(lambda: not any(lives(pid) for pid in workers))
+    assert until(lambda: not any(lives(pid) for pid in workers))
 
 
 def lives(pid: int) -> bool:

@@ -259,6 +259,9 @@ def test_other_teachers_are_as_the_first_but_for_what_is_said(tmp_path: Path):
         (["teacher.others=[{sead: 9}]"], "no such setting"),
         (["student={encoder: other/encoder, keep: auto}"], "of another encoder name those to keep"),
         (["student={static: {width: 8}, keep: [0]}"], "static has no layers to keep"),
+        (["student={static: {width: 8}, prune: {heads: 0.5}}"], "static has no layers to prune"),
+        (["student={prune: {epochs: 2}}"], "give a share of heads, of feed_forward, or of both"),
+        (["student={prune: {heads: 0.5}}", "distill={terms: {kl: 1, relation: 1}}"], "compares heads"),
     ],
 )
 def test_teachers_and_layers_that_make_no_sense_are_refused(tmp_path: Path, overrides: list[str], message: str):

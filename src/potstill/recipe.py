@@ -357,6 +357,21 @@ class Static(Section):
     width: int = Field(256, ge=8, le=4096, description="Of a piece's vector, at most the teacher's.")
 
 
+class Prune(Section):
+    """What is taken out of a student that has learnt, by how little the task uses it; then it learns once more."""
+
+    heads: Share = Field(0, description="Share of all attention heads that goes.")
+    feed_forward: Share = Field(0, description="Share of all feed-forward units that goes; most of the work is there.")
+    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training rows afterwards, at most.")
+    learning_rate: LearningRate = Field(1e-4, description="Peak of the schedule then, for heads too.")
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> Self:
+        if not self.heads and not self.feed_forward:
+            raise ValueError("give a share of heads, of feed_forward, or of both")
+        return self
+
+
 class Student(Section):
     """The small model: the teacher cut, unless it is said to be narrow, static or another encoder."""
 
@@ -373,6 +388,7 @@ class Student(Section):
         description="Another encoder, with its own tokenizer: a hub name, a folder, or `package:NAME/path`; all its "
         "layers, or those of `keep`.",
     )
+    prune: Prune | None = None
 
     @model_validator(mode="after")
     def _kept_layers_ascend(self) -> Self:
@@ -387,6 +403,8 @@ class Student(Section):
             raise ValueError(f"give one of {' and '.join(forms)}, not both")
         if self.keep is not None and self.static is not None:
             raise ValueError("static has no layers to keep")
+        if self.prune is not None and self.static is not None:
+            raise ValueError("static has no layers to prune")
         if self.keep == "auto" and self.encoder is not None:
             raise ValueError("keep: auto tries the teacher's layers: of another encoder name those to keep")
         return self
@@ -479,12 +497,10 @@ class Distill(Training):
         """Whether the rows of a group must come together."""
         return self.listwise > 0 or self.margin > 0
 
-    @property
-    def afterwards(self) -> Self | None:
-        """The knobs of the short training on labels that follows, if one does."""
-        if self.fine_tune is None:
-            return None
-        return self.model_copy(update={**self.fine_tune.model_dump(), "head_learning_rate": None, "fine_tune": None})
+    def then(self, further: "Prune | FineTune") -> Self:
+        """The knobs of a shorter training that follows."""
+        short = {"epochs": further.epochs, "learning_rate": further.learning_rate, "head_learning_rate": None}
+        return self.model_copy(update={**short, "fine_tune": None})
 
     @property
     def inner_terms(self) -> list[Term]:
@@ -598,6 +614,9 @@ class Recipe(Section):
         if of_layers and not self.student.has_teachers_layers:
             form = "static" if self.student.static else "encoder"
             raise ValueError(f"distill.terms.{of_layers[0]} compares layers: it can't be used with student.{form}")
+        of_heads = [term for term in of_layers if term != "hidden"]
+        if of_heads and self.student.prune:
+            raise ValueError(f"distill.terms.{of_heads[0]} compares heads: it can't be used with student.prune")
         decoupled = [term for term in terms if term.startswith("decoupled")]
         if decoupled and set(kinds) != {"classification"}:
             raise ValueError(f"distill.terms.{decoupled[0]} needs a right class: tasks of kind: classification alone")

@@ -1,9 +1,11 @@
 """Students of every form, from the teacher to the int8 file."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import (
@@ -22,6 +24,7 @@ from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
 from potstill.learn.model import encode, load_encoder, load_model, predict_logits
+from potstill.learn.pruned import prunable
 from potstill.recipe import Compress, Distill, Student
 from potstill.steps.compress import Origin, compress
 from potstill.steps.control import control
@@ -201,3 +204,46 @@ def test_a_projection_of_embeddings_is_not_lost_in_silence(other: Path):
         narrow(made, tokenizer, ["a great kettle"], 2, 8, 2)
     smaller = narrow(made, tokenizer, ["a great kettle"], 2, 12, 2)
     assert (smaller.config.hidden_size, smaller.config.embedding_size) == (12, 8)
+
+
+PRUNED = {"layers": 2, "prune": {"heads": 0.5, "feed_forward": 0.5, "epochs": 4, "learning_rate": 1e-2}}
+
+
+def test_a_pruned_student_learns_once_more_and_becomes_a_smaller_file(line: Line, tmp_path: Path):
+    student = distilled(line, Student.model_validate(PRUNED), tmp_path)
+    layers = prunable(load_model(student)[0].encoder)
+    assert sum(layer.heads for layer in layers) == 2
+    assert sum(layer.units for layer in layers) <= 32 + 8
+    exact, small = accuracy(line, student, tmp_path)
+    assert exact > 0.9
+    assert small > 0.85
+    files = [folder / "float" / "model.onnx" for folder in (tmp_path / "edge", line.edge)]
+    weights = [sum(np.prod(part.dims) for part in onnx.load(file).graph.initializer) for file in files]
+    assert weights[0] < 0.8 * weights[1]
+
+
+def test_pruning_begins_where_distillation_ended(line: Line, tmp_path: Path):
+    history = json.loads((distilled(line, Student.model_validate(PRUNED), tmp_path) / "history.json").read_text())
+    whole = json.loads((distilled(line, Student(layers=2), tmp_path) / "history.json").read_text())
+    assert history[: len(whole)] == whole
+    assert [epoch["epoch"] for epoch in history] == list(range(1, len(whole) + 5))
+
+
+def test_a_control_is_pruned_like_the_student(line: Line, tmp_path: Path):
+    control(line.dataset, line.settings, Student.model_validate(PRUNED), Distill.model_validate(QUICK), tmp_path / "c")
+    assert sum(layer.heads for layer in prunable(load_model(tmp_path / "c")[0].encoder)) == 2
+
+
+@pytest.mark.parametrize("other", ["distilbert"], indirect=True)
+def test_an_encoder_that_cannot_be_pruned_is_refused_before_it_learns(line: Line, other: Path, tmp_path: Path):
+    form = Student.model_validate({"encoder": str(other), "prune": PRUNED["prune"]})
+    told: list[object] = []
+    with pytest.raises(UserError, match=r"student\.prune: can't prune a DistilBertModel"):
+        distill(line.dataset, line.teacher, line.signals, form, Distill(), tmp_path / "student", told.append)
+    assert told == []
+
+
+def test_a_pruned_student_can_be_a_students_encoder(line: Line, tmp_path: Path):
+    pruned = distilled(line, Student.model_validate(PRUNED), tmp_path / "first")
+    again = distilled(line, Student(encoder=str(pruned)), tmp_path / "second", epochs=1)
+    assert sum(layer.heads for layer in prunable(load_model(again)[0].encoder)) == 2

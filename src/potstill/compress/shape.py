@@ -13,6 +13,7 @@ from potstill.compress.narrow import narrow
 from potstill.data.dataset import Rows
 from potstill.learn.anatomy import layer_stack, spread
 from potstill.learn.model import Head, TaskModel, encode, load_encoder
+from potstill.learn.pruned import prunable
 from potstill.learn.trainer import Examples, Loss, Views, train
 from potstill.metrics import better, primary
 from potstill.recipe import Student, Training
@@ -34,8 +35,17 @@ def shape(
         pooling: how token vectors become one.
 
     Raises:
-        UserError: the encoder can't be given this form.
+        UserError: the encoder can't be given this form, or can't be pruned afterwards.
     """
+    made, layers = _shaped(form, encoder, tokenizer, texts, pooling)
+    if form.prune is not None:
+        prunable(made)
+    return made, layers
+
+
+def _shaped(
+    form: Student, encoder: nn.Module, tokenizer: Any, texts: Sequence[str], pooling: str
+) -> tuple[nn.Module, list[int]]:
     if form.encoder is not None:
         other = _other(form.encoder)[0]
         return cut(other, form.keep) if isinstance(form.keep, list) else other, []

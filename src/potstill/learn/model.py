@@ -23,6 +23,7 @@ from potstill.data.dataset import Rows
 from potstill.errors import UserError
 from potstill.hub import check_encoder
 from potstill.inputs import MISSING, UNSEEN, Features, split_pair
+from potstill.learn.pruned import drop_zeros, state_on_disk
 from potstill.learn.static import StaticEncoder, is_static
 from potstill.outcomes import Outcome, Rate, Retrieval, Together, Value, outcome_of
 from potstill.store import resolve
@@ -294,6 +295,7 @@ def load_encoder(location: str, knob: str = "teacher.encoder") -> tuple[nn.Modul
         )
         options = {} if config.model_type == "electra" else options
         encoder = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
+        drop_zeros(encoder)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{knob}: {location}: can't be loaded: {reason}") from error
@@ -310,7 +312,8 @@ def best_device() -> torch.device:
 def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
     """Write encoder, tokenizer and head into an existing folder."""
     encoder: Any = model.encoder
-    encoder.save_pretrained(folder)
+    padded = state_on_disk(encoder)
+    encoder.save_pretrained(folder, **({} if padded is None else {"state_dict": padded}))
     tokenizer.save_pretrained(folder)
     save_file({k: v.contiguous() for k, v in model.on_top.state_dict().items()}, folder / "head.safetensors")
     head = {**vars(model.head), "outcome": model.head.outcome.spec(), "features": model.head.features.spec()}

@@ -3,7 +3,7 @@
 import copy
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,25 @@ def pooled_rows(dataset: Path, schema: Schema, rows: Rows) -> Rows:
     return rows.with_pool(read_rows(dataset, UNLABELLED, schema)) if schema.unlabelled else rows
 
 
+@dataclass(frozen=True)
+class Further:
+    """A training that goes on from the model that the one before gave.
+
+    Attributes:
+        name: of its checkpoints, and in what is printed.
+        settings: the recipe's knobs.
+        make: changes the model, if it must, and builds the loss.
+        from_labels: whether rows without a label are left out.
+        must_improve: whether the model stays as it was where validation doesn't improve.
+    """
+
+    name: str
+    settings: Training
+    make: Callable[[TaskModel, Examples], tuple[TaskModel, Loss]]
+    from_labels: bool = False
+    must_improve: bool = False
+
+
 def learn(
     rows: tuple[Rows, Rows],
     head: Head,
@@ -71,7 +90,7 @@ def learn(
     settings: Training,
     place: Place,
     views: Callable[[Rows], Views] = lambda _: {},
-    afterwards: tuple[Training, Loss] | None = None,
+    further: Sequence[Further] = (),
 ) -> dict[str, float]:
     """Train a model and write it, with its `history.json` and the digests of its rows.
 
@@ -83,7 +102,7 @@ def learn(
         settings: the recipe's knobs.
         place: where the model goes.
         views: what else the loss takes of given rows, such as the teacher's logits.
-        afterwards: knobs and loss of a short training on the rows with labels, kept only if validation improves.
+        further: trainings that follow, in this order.
 
     Returns:
         Validation figures of the epoch that was kept.
@@ -93,46 +112,49 @@ def learn(
         return Examples(encode(tokenizer, part, head), part.truth, views(part))
 
     taught, judged = (examples(part, views) for part in rows)
-    school = functools.partial(
-        train, validation=judged, pad_token_id=tokenizer.pad_token_id, checkpoints=place.checkpoints
-    )
-    model, epochs = school(make, taught, settings=settings, on_epoch=place.on_epoch)
-    if afterwards is not None:
-        labelled = examples(rows[0].labelled(), lambda _: {})
-        kept = place.checkpoints and place.checkpoints / "fine_tune"
-        tune = functools.partial(school, examples=labelled, checkpoints=kept)
-        model, epochs = _tuned(tune, model, epochs, *afterwards, place.on_epoch)
+    school = functools.partial(train, validation=judged, pad_token_id=tokenizer.pad_token_id)
+    model, epochs = school(make, taught, settings=settings, on_epoch=place.on_epoch, checkpoints=place.checkpoints)
+    kept = epochs
+    for training in further:
+        learnt = examples(rows[0].labelled(), lambda _: {}) if training.from_labels else taught
+        tuned, more = _goes_on(school, training, model, learnt, len(epochs), place)
+        if training.must_improve and not _improves(training.name, kept, more, head.outcome):
+            continue
+        model, kept, epochs = tuned, more, [*epochs, *more]
     with writing(place.folder) as draft:
         save_model(model, tokenizer, draft)
         write_taught(draft, rows[0].row)
         (draft / HISTORY).write_text(json.dumps([epoch.flat() for epoch in epochs], indent=1), encoding="utf-8")
-    best = _best(epochs, head.outcome)
+    best = _best(kept, head.outcome)
     return {"best_epoch": best.epoch, **{f"validation_{name}": value for name, value in best.validation.items()}}
 
 
-def _tuned(
+def _goes_on(
     school: Callable[..., tuple[TaskModel, list[Epoch]]],
+    training: Further,
     model: TaskModel,
-    epochs: list[Epoch],
-    settings: Training,
-    loss: Loss,
-    on_epoch: OnEpoch,
+    examples: Examples,
+    before: int,
+    place: Place,
 ) -> tuple[TaskModel, list[Epoch]]:
-    """The model after a short training more, with all epochs; as it was, if validation does not improve."""
+    """A copy of the model after a training more, with its epochs, numbered after those before."""
     tuned, more = school(
-        lambda: (copy.deepcopy(model), loss),
-        settings=settings,
-        on_epoch=lambda told: on_epoch({**told, "epoch": len(epochs) + told["epoch"]}),
+        lambda: training.make(copy.deepcopy(model), examples),
+        examples,
+        settings=training.settings,
+        on_epoch=lambda told: place.on_epoch({**told, "epoch": before + told["epoch"]}),
+        checkpoints=place.checkpoints and place.checkpoints / training.name,
     )
-    outcome = model.head.outcome
-    before, after = (_best(found, outcome).validation[primary(outcome)] for found in (epochs, more))
-    improves = better(outcome, after) > better(outcome, before)
+    return tuned, [replace(epoch, epoch=before + epoch.epoch) for epoch in more]
+
+
+def _improves(name: str, before: list[Epoch], after: list[Epoch], outcome: Outcome) -> bool:
+    was, is_now = (_best(epochs, outcome).validation[primary(outcome)] for epochs in (before, after))
+    improves = better(outcome, is_now) > better(outcome, was)
     meaning = meanings_of(outcome)[primary(outcome)]
-    told = f"{meaning.form.format(before)} before, {meaning.form.format(after)} after"
-    print(f"fine-tuned on labels alone: {meaning.title} {told}; {'kept' if improves else 'not kept'}")
-    if not improves:
-        return model, epochs
-    return tuned, [*epochs, *(replace(epoch, epoch=len(epochs) + epoch.epoch) for epoch in more)]
+    told = f"{meaning.form.format(was)} before, {meaning.form.format(is_now)} after"
+    print(f"{name}: {meaning.title} {told}; {'kept' if improves else 'not kept'}")
+    return improves
 
 
 def _best(epochs: list[Epoch], outcome: Outcome) -> Epoch:

@@ -80,7 +80,8 @@ class InnerTerms:
         self._relation_heads = _relation_heads(width, wide)
         if width != wide:
             compared = [*(_hidden(place) for place in self._places if "hidden" in names), *({VECTOR_TERM} & set(names))]
-            student.projections.update({name: nn.Linear(width, wide) for name in compared})
+            missing = [name for name in compared if name not in student.projections]
+            student.projections.update({name: nn.Linear(width, wide) for name in missing})
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each term's value an example `[batch]`, of the batch that the student has just seen."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from potstill.compress.prune import pruning
 from potstill.compress.shape import best_form, shape, tokenizer_of
 from potstill.data.dataset import read_schema
 from potstill.learn.checkpoint import unfinished
@@ -47,5 +48,9 @@ def control(
     if form.keep == "auto":
         form = best_form(form, encoder, make, rows, head, tokenizer, settings)
     own = tokenizer_of(form, tokenizer)
+    further = []
+    if form.prune is not None:
+        further.append(pruning(form.prune, settings.then(form.prune), loss, own.pad_token_id, lambda _: loss))
     with unfinished(checkpoints, "control", read_schema(dataset).digest, teacher, form, settings) as kept:
-        return learn(rows, head, lambda: make(form), own, settings, Place(student, on_epoch, kept))
+        place = Place(student, on_epoch, kept)
+        return learn(rows, head, lambda: make(form), own, settings, place, further=further)

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from torch import Tensor
+
+from potstill.compress.cut import kept
+from potstill.compress.prune import pruning
 from potstill.compress.shape import best_form, shape, tokenizer_of
 from potstill.data.dataset import Rows, Schema, read_schema
 from potstill.errors import UserError
@@ -9,7 +13,7 @@ from potstill.learn.checkpoint import unfinished
 from potstill.learn.model import TaskModel
 from potstill.learn.objective import hard_loss, soft_loss, weights_asked
 from potstill.learn.signals import read_signals, table_digest
-from potstill.learn.student import OnEpoch, Place, head_of, labelled_rows, learn, pooled_rows, silently
+from potstill.learn.student import Further, OnEpoch, Place, head_of, labelled_rows, learn, pooled_rows, silently
 from potstill.learn.teachers import load_teachers
 from potstill.learn.trainer import Loss, Views
 from potstill.learn.witness import InnerTerms
@@ -34,8 +38,8 @@ def distill(
 
     A student made of the teacher's layers starts with its embeddings and head too; where each task has a teacher of its
     own, with the layers of the one that has seen most rows, and everyone's head. What the teacher says is joined from
-    the signals by row digest; it runs along only where terms compare layers. If the recipe says so, a short training on
-    labels alone follows, and is kept if validation improves.
+    the signals by row digest; it runs along only where terms compare layers. If the recipe says so, the student is then
+    pruned and learns once more, and a short training on labels alone follows, kept if validation improves.
 
     Args:
         dataset: what ingest wrote.
@@ -62,6 +66,11 @@ def distill(
     head = head_of(schema, model.head.pooling, model.head.max_tokens)
     weights = weights_asked(settings, schema.outcome, labelled.truth)
 
+    def loss_of(student: TaskModel, layers: list[int], knobs: Distill) -> Loss:
+        asked = knobs.inner_terms
+        inner = InnerTerms(student, model, list(enumerate(layers)), asked) if asked else None
+        return soft_loss(knobs, schema.outcome, weights, inner)
+
     def make_student(form: Student) -> tuple[TaskModel, Loss]:
         encoder, layers = shape(form, model.encoder, tokenizer, labelled.text, head.pooling)
         made = TaskModel(encoder, head)
@@ -69,9 +78,7 @@ def distill(
             _refuse_other_width(made, model)
         if form.has_teachers_layers and form.narrow is None:
             made.inherit(model, [teacher for teacher, _ in teachers])
-        asked = settings.inner_terms
-        inner = InnerTerms(made, model, list(enumerate(layers)), asked) if asked else None
-        return made, soft_loss(settings, schema.outcome, weights, inner)
+        return made, loss_of(made, layers, settings)
 
     def views(asked: Rows) -> Views:
         found = {"teacher": read_signals(signals, asked.row)}
@@ -80,12 +87,25 @@ def distill(
     if form.keep == "auto":
         form = best_form(form, model.encoder, make_student, rows, head, tokenizer, settings, views)
     own = tokenizer_of(form, tokenizer)
-    after = settings.afterwards
-    tuning = None if after is None else (after, hard_loss(after, schema.outcome, weights))
+    further = []
+    if form.prune is not None:
+        knobs = settings.then(form.prune)
+        layers = kept(model.encoder, form.chosen) if form.has_teachers_layers else []
+        logits_alone = soft_loss(settings, schema.outcome, weights)
+        further.append(
+            pruning(form.prune, knobs, logits_alone, own.pad_token_id, lambda made: loss_of(made, layers, knobs))
+        )
+    if settings.fine_tune is not None:
+        further.append(_fine_tuning(settings.then(settings.fine_tune), schema.outcome, weights))
     # The table's manifest names teacher and dataset.
-    with unfinished(checkpoints, "distill", table_digest(signals), form, settings) as kept:
-        place = Place(student, on_epoch, kept)
-        return learn(rows, head, lambda: make_student(form), own, settings, place, views, tuning)
+    with unfinished(checkpoints, "distill", table_digest(signals), form, settings) as unfinished_one:
+        place = Place(student, on_epoch, unfinished_one)
+        return learn(rows, head, lambda: make_student(form), own, settings, place, views, further)
+
+
+def _fine_tuning(knobs: Distill, outcome: Outcome, weights: Tensor | None) -> Further:
+    loss = hard_loss(knobs, outcome, weights)
+    return Further("fine_tune", knobs, lambda student, _: (student, loss), from_labels=True, must_improve=True)
 
 
 def _refuse_other_width(student: TaskModel, teacher: TaskModel) -> None:

@@ -4,7 +4,7 @@ wrk (https://github.com/wg/wrk) asks, in a process of its own, over connections 
 answered; each request is one of the texts of a Parquet file. Meanwhile the champion moves between two versions of the
 same model in a registry made for the purpose. Memory is what the service's processes have to themselves (USS).
 
-    python benchmarks/serving.py .potstill/latest/compress/edge/int8 ../shared/data/banking77/test.parquet --swaps 10
+    python benchmarks/serving.py .potstill/latest/compress/edge/small ../shared/data/banking77/test.parquet --swaps 10
 """
 
 import argparse

@@ -23,10 +23,10 @@ from potstill.metrics import primary
 from potstill.outcomes import Part, outcome_of, parts_of
 from potstill.recipe import load_recipe
 
-MODELS = ("trivial", "baseline", "control", "teacher", "student", "student_int8")
+MODELS = ("trivial", "baseline", "control", "teacher", "student", "edge")
 # What lies further left is no use, however far.
 LEAST_DRAWN = -0.5
-DRAWN = ("baseline", "control", "student_int8")
+DRAWN = ("baseline", "control", "edge")
 HEADS = ("recipe", "metric", *MODELS, "gain kept", "over control", "p50 ms", "p95 ms", "MB", "verdict")
 
 
@@ -103,7 +103,7 @@ def _cells(name: str, summary: Mapping[str, Any], part: Part) -> tuple[str, ...]
     metric = part.named(primary(part.outcome))
     meaning = summary["metrics"][metric]
     models = summary["models"]
-    small = models["student_int8"]
+    small = models["edge"]
     clauses = {clause["name"]: clause["words"] for clause in summary["verdict"]["clauses"]}
     difference = clauses[f"{part.task} control".strip()].partition("control: ")[2].partition(";")[0]
     interval = difference[difference.index("interval ") + len("interval ") :]

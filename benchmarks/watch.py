@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--bad", default="negative")
     parser.add_argument("--task", default="", help="Of a model of several tasks, the one that tells bad news.")
     given = parser.parse_args()
-    names = [f"{given.task}_{name}".lstrip("_") for name in ("label", "student_int8")]
+    names = [f"{given.task}_{name}".lstrip("_") for name in ("label", "edge")]
     table = pq.read_table(given.predictions, columns=names, filters=pc.field(names[0]).is_valid())
     true, said = (np.array(table[name].to_pylist()) == given.bad for name in names)
     design = Design()

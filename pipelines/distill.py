@@ -73,8 +73,8 @@ def build(recipe: Recipe) -> BaseComponent:
             alpha: Weight of the teacher's view, from 0 (labels alone) to 1 (teacher alone).
             epochs: The student's and the control's passes over the training rows, at most.
             learning_rate: Peak of the student's and the control's schedule.
-            retention: Macro-F1 of the int8 student over the teacher's, at least.
-            latency_p95_ms: 95th percentile of the int8 student at batch 1 on one thread, at most.
+            retention: Macro-F1 of the edge model over the teacher's, at least.
+            latency_p95_ms: 95th percentile of the edge model at batch 1 on one thread, at most.
             size_mb: Model file and tokenizer in 10^6 bytes, at most.
             model: Name in the registry.
             promote: if-better makes a better version the champion; never leaves it a challenger.

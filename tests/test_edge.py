@@ -15,7 +15,7 @@ from potstill.edge import EdgeModel
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_edge(tmp_path_factory.mktemp("edge") / "int8")
+    return write_edge(tmp_path_factory.mktemp("edge") / "small")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from potstill.scoring import Scored, score
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_edge(tmp_path_factory.mktemp("edge") / "int8")
+    return write_edge(tmp_path_factory.mktemp("edge") / "small")
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ DESIGN = Design(baseline_items=20, surge=3.0, false_alarm_items=1000)
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> EdgeModel:
-    return EdgeModel(write_edge(tmp_path_factory.mktemp("edge") / "int8"))
+    return EdgeModel(write_edge(tmp_path_factory.mktemp("edge") / "small"))
 
 
 def scorer(edge: EdgeModel, topic: str | None = None, bad: str = "negative") -> Scorer:

@@ -176,13 +176,13 @@ def test_the_outcome_stands_on_the_parents_page(client: MlflowClient, tmp_path: 
     clauses = [{"passed": True, "words": "keeps enough"}, {"passed": False, "words": "too slow"}]
     verdict = {"accepted": False, "reasons": ["too slow", "too large"], "clauses": clauses}
     with tracking.step("register", RECIPE, {}) as log:
-        log.conclude(verdict, {"student_int8_macro_f1": 0.9})
+        log.conclude(verdict, {"edge_macro_f1": 0.9})
         log.report(tmp_path / "artifact", "report.html")
     parent = runs(client)["run-1"]
     assert parent.data.tags["verdict"] == "refused"
     assert parent.data.tags["verdict.reasons"] == "too slow; too large"
     assert parent.data.tags["mlflow.note.content"] == "**refused**\n\n- ✓ keeps enough\n- ✗ too slow"
-    assert parent.data.metrics["student_int8_macro_f1"] == 0.9
+    assert parent.data.metrics["edge_macro_f1"] == 0.9
     assert artifacts(client, parent.info.run_id) == {"recipe.json", "verdict.json", "report.html"}
 
 

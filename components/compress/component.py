@@ -45,7 +45,7 @@ def compress(
         log.params(section.model_dump(mode="json"))
         origin = Origin(recipe=recipe_name, **digests)
         log.metrics(run(Path(dataset.path), Path(student.path), section, origin, Path(edge.path)))
-        digest = store.folder_digest(Path(edge.path) / "int8")
+        digest = store.folder_digest(Path(edge.path) / "small")
         log.tags({"edge_digest": digest})
         edge.metadata.update(digest=digest, mlflow_run_id=log.run_id)
     return digest

@@ -32,7 +32,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
 ) -> str:
-    """Measure every model on the test rows and judge the int8 student by the contract.
+    """Measure every model on the test rows and judge the edge model by the contract.
 
     Args:
         dataset: What ingest wrote.
@@ -50,15 +50,15 @@ def evaluate(
         model: Name in the registry.
         champion: Version to beat on the same rows, or none.
         recipe_name: Name of the recipe.
-        retention: Macro-F1 of the int8 student over the teacher's, at least.
+        retention: Macro-F1 of the edge model over the teacher's, at least.
         latency_p95_ms: 95th percentile at batch 1 on one thread, at most.
         size_mb: Model file and tokenizer, at most.
         budget: The other settings of the recipe's budget section.
         settings: The recipe's evaluate section.
         code_version: Version and digest of the code.
         evaluation: Summary, verdict, predictions and figures.
-        metrics: The int8 student's figures.
-        confusion: The int8 student's confusion matrix.
+        metrics: The edge model's figures.
+        confusion: The edge model's confusion matrix.
 
     Returns:
         Digest of the evaluation.

@@ -19,7 +19,7 @@ def register(
     summary: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """Register the int8 student if the verdict allows, or record the refusal and its reasons.
+    """Register the edge model if the verdict allows, or record the refusal and its reasons.
 
     Args:
         edge: What compress wrote.
@@ -52,7 +52,7 @@ def register(
         log.tags(found.lineage)
         registered = registry.register_edge(
             model,
-            Path(edge.path) / "int8",
+            Path(edge.path) / "small",
             run_id=log.run_id,
             tags={**found.lineage, **tags, **log.lineage, "recipe": recipe_name, **found.quality},
             alias=alias,

@@ -39,7 +39,7 @@ class EdgeModel:
     """A folder with `model.onnx`, `tokenizer.json` and `card.json`; to retrieve answers, with a catalogue of them.
 
     Args:
-        folder: what compress wrote: `edge/int8` or `edge/float`.
+        folder: what compress wrote: `edge/small` or `edge/float`.
         threads: of the session. One is fastest for a service with a process a core.
 
     Attributes:

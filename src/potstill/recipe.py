@@ -519,14 +519,39 @@ class Distill(Training):
         return self
 
 
-class Compress(Section):
-    """How the student becomes a file."""
+# How weights become 8-bit integers.
+Quantization = Literal["dynamic", "dynamic_per_tensor", "static", "static_per_tensor", "embeddings"]
 
-    quantize: Literal["int8"] = Field("int8", description="Precision of the smaller file.")
+
+class Compress(Section):
+    """How the student becomes a file; each step is checked on the validation rows."""
+
+    vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
+    sparsity: Share = Field(
+        0, description="Share of the layers' weights, the smallest, that become zero; a zipped file gets smaller."
+    )
+    quantize: list[Quantization] = Field(
+        ["dynamic"],
+        max_length=5,
+        description="Ways to 8-bit integers that are tried; the first that loses little enough is kept, or else float.",
+    )
+    most_lost: float = Field(
+        0.01, ge=0, le=1, description="Share of the validation figure that one step may cost, or it is left out."
+    )
+    calibration_rows: int = Field(
+        200, ge=1, le=100_000, description="Training rows from which static ways take the scale of activations."
+    )
     parity_atol: float = Field(
         1e-3, gt=0, le=1, description="Largest allowed difference of a logit, ONNX against PyTorch."
     )
     parity_rows: int = Field(64, ge=1, le=10_000, description="Real rows on which ONNX is compared with PyTorch.")
+
+    @model_validator(mode="after")
+    def _tries_each_way_once(self) -> Self:
+        twice = [way for way in self.quantize if self.quantize.count(way) > 1]
+        if twice:
+            raise ValueError(f"quantize: {twice[0]} is listed twice")
+        return self
 
 
 class Evaluate(Section):
@@ -538,11 +563,11 @@ class Evaluate(Section):
 
 
 class Budget(Section):
-    """The contract: what the int8 student must keep to be registered."""
+    """The contract: what the edge model must keep to be registered."""
 
-    retention: float = Field(0.97, gt=0, le=1, description="Macro-F1 of the int8 student over the teacher's, at least.")
+    retention: float = Field(0.97, gt=0, le=1, description="Macro-F1 of the edge model over the teacher's, at least.")
     agreement: float = Field(0.8, ge=0, le=1, description="Share of test rows with the teacher's answer, at least.")
-    flips: float = Field(0.03, ge=0, le=1, description="Share of test rows whose answer int8 changes, at most.")
+    flips: float = Field(0.03, ge=0, le=1, description="Share of test rows whose answer quantisation changes, at most.")
     latency_p95_ms: float = Field(
         20.0, gt=0, le=60_000, description="95th percentile at batch 1 on one thread, at most."
     )

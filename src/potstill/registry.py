@@ -86,7 +86,7 @@ def register_edge(
 
     Args:
         model: name in the registry.
-        folder: `edge/int8`.
+        folder: `edge/small`.
         run_id: the MLflow run that the version belongs to.
         tags: lineage; must hold `edge_digest`.
         alias: champion, challenger, or none for a model that was refused; then nothing is registered.

@@ -8,7 +8,7 @@ import torch
 
 from potstill.compress.cut import cut
 from potstill.compress.export import ParityError, check_parity, export_onnx, run
-from potstill.compress.quantize import quantize_int8
+from potstill.compress.quantize import quantize
 from potstill.inputs import Category, Features
 from potstill.learn.model import Head, Inputs, TaskModel, load_encoder, pad_batch, predict_logits
 from potstill.outcomes import Classification
@@ -67,7 +67,7 @@ def test_a_graph_that_gives_no_number_fails_parity(model: TaskModel, exported: P
 
 def test_int8_is_smaller_and_stays_near_float(model: TaskModel, exported: Path, tmp_path: Path):
     small = tmp_path / "int8.onnx"
-    quantize_int8(exported, small)
+    quantize("dynamic", exported, small, [])
     kinds = {node.op_type for node in onnx.load(small).graph.node}
     assert "MatMulInteger" in kinds
     found = run(onnxruntime.InferenceSession(small), pad_batch(IDS, 0))

@@ -38,7 +38,7 @@ def test_equal_data_gives_equal_bytes_in_another_process_too():
 
 def test_quality_latency_names_every_model_with_its_size():
     written = texts(figures.quality_latency(made_up.summary(3, champion=True)["models"], "macro_f1", "macro-F1"))
-    assert {"baseline, 1.9 MB", "teacher, 91.0 MB", "student int8, 11.3 MB", "champion, 11.3 MB"} <= set(written)
+    assert {"baseline, 1.9 MB", "teacher, 91.0 MB", "edge model, 11.3 MB", "champion, 11.3 MB"} <= set(written)
 
 
 def test_latencies_are_written_as_plain_numbers():
@@ -90,7 +90,7 @@ def test_curves_of_different_length_and_a_single_epoch_can_be_drawn():
 def test_reliability_names_its_models():
     written = texts(
         figures.reliability_diagram(
-            {"student_int8": [Bin(10, 0.7, 0.6), Bin(90, 0.95, 0.9)]}, said="confidence", came="accuracy"
+            {"edge": [Bin(10, 0.7, 0.6), Bin(90, 0.95, 0.9)]}, said="confidence", came="accuracy"
         )
     )
-    assert {"student int8", "confidence", "accuracy"} <= set(written)
+    assert {"edge model", "confidence", "accuracy"} <= set(written)

@@ -67,9 +67,19 @@ def test_the_comparison_with_the_champion_is_told(accepted: str):
 
 def test_every_model_has_its_row(accepted: str):
     text = Page(accepted).text
-    assert "student int8 0.926 (0.917–0.935) 0.928 (0.919–0.937) 99.1% 95.7% 2.40 4.08 11.3" in text
+    assert "edge model 0.926 (0.917–0.935) 0.928 (0.919–0.937) 99.1% 95.7% 2.40 4.08 11.3" in text
     for model in ("baseline", "control", "teacher", "student", "champion"):
         assert re.search(rf"\b{model} 0\.\d+", text), model
+
+
+def test_each_step_of_compression_is_told_with_what_it_cost(accepted: str):
+    text = Page(accepted).text
+    assert "trim 0.930 0.2% 3.90 24.9 kept" in text
+    assert "static 0.902 5.5% 2.30 11.3 left out: loses 3.0%" in text
+    assert "leaves 9,123 pieces, and 2.1% of the test rows' tokens are read otherwise" in text
+    assert (
+        "Zeros in 30.0% of the layers' weights make the file smaller once it is zipped (81.0% of what it was)" in text
+    )
 
 
 def test_data_and_lineage_are_told(accepted: str):
@@ -148,7 +158,7 @@ def test_the_terminal_table_cuts_nothing(width: int, intervals: bool):
 
 def test_rows_come_from_plainest_to_smallest_and_only_what_was_measured():
     names = [row[0] for row in table_rows(made_up.summary(3))]
-    assert names == ["baseline", "control", "teacher", "student", "student int8"]
+    assert names == ["baseline", "control", "teacher", "student", "edge model"]
 
 
 def test_names_with_brackets_are_not_read_as_colours():

@@ -97,7 +97,7 @@ def test_first_run_registers_a_champion(first: dict[str, Any]):
 
 
 def test_summary_holds_every_figure_of_every_model(first: dict[str, Any]):
-    assert set(first["models"]) == {"baseline", "control", "teacher", "student", "student_int8"}
+    assert set(first["models"]) == {"baseline", "control", "teacher", "student", "edge"}
     for figures in first["models"].values():
         assert 0 <= figures["accuracy_low"] <= figures["accuracy"] <= figures["accuracy_high"] <= 1
         assert 0 <= figures["macro_f1_low"] <= figures["macro_f1"] <= figures["macro_f1_high"] <= 1
@@ -105,7 +105,7 @@ def test_summary_holds_every_figure_of_every_model(first: dict[str, Any]):
         assert figures["size_bytes"] > 0
     assert first["models"]["teacher"]["retention"] == first["models"]["teacher"]["agreement"] == 1
     assert first["models"]["teacher"]["accuracy"] > 0.9
-    assert first["models"]["student_int8"]["accuracy"] > 0.9
+    assert first["models"]["edge"]["accuracy"] > 0.9
     assert sum(first["rows"].values()) == 240
 
 
@@ -114,7 +114,7 @@ def test_terminal_shows_progress_the_table_the_verdict_and_what_to_type_next(fir
     for words in (
         "epoch 1/6",
         "240 rows",
-        "student int8",
+        "edge model",
         "✓ retention",
         "tiny version 1, champion",
         "potstill predict tiny",
@@ -140,7 +140,7 @@ def test_mlflow_has_one_parent_and_a_nested_run_a_step(shop: Shop, first: dict[s
     assert parent.info.status == "FINISHED"
     assert (parent.data.tags["verdict"], parent.data.tags["state"]) == ("accepted", "SUCCEEDED")
     assert parent.data.tags["dataset_digest"] == first["dataset_digest"]
-    assert parent.data.metrics["student_int8_macro_f1"] == first["models"]["student_int8"]["macro_f1"]
+    assert parent.data.metrics["edge_macro_f1"] == first["models"]["edge"]["macro_f1"]
     assert {run.data.tags["potstill.step"] for run in nested} >= STEPS
     assert {run.info.status for run in nested} == {"FINISHED"}
     teach = next(run for run in nested if run.data.tags["potstill.step"] == "teach")

@@ -13,7 +13,7 @@ from potstill.serve.protocol import TensorIn, metadata, rows_of, tensors_of
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> EdgeModel:
-    return EdgeModel(write_edge(tmp_path_factory.mktemp("edge") / "int8"))
+    return EdgeModel(write_edge(tmp_path_factory.mktemp("edge") / "small"))
 
 
 def tensor(name: str, data: list[Any], shape: list[int] | None = None) -> TensorIn:

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tokenizers import Tokenizer
 
@@ -23,13 +24,13 @@ def test_float_edge_model_answers_like_the_student_from_text_on(line: Line):
 
 def test_int8_edge_model_keeps_the_answers(line: Line):
     texts = read_rows(line.dataset, "test", read_schema(line.dataset)).text
-    plain, small = (EdgeModel(line.edge / name).logits(texts).argmax(1) for name in ("float", "int8"))
+    plain, small = (EdgeModel(line.edge / name).logits(texts).argmax(1) for name in ("float", "small"))
     assert (plain == small).mean() >= 0.95
 
 
 def test_what_an_int8_model_says_of_a_row_does_not_depend_on_its_neighbours(line: Line):
     texts = read_rows(line.dataset, "test", read_schema(line.dataset)).text
-    small = EdgeModel(line.edge / "int8")
+    small = EdgeModel(line.edge / "small")
     alone = np.concatenate([small.logits([text]) for text in texts])
     assert np.array_equal(small.logits(texts), alone)
     assert [row["probabilities"] for row in small.answer(texts)] == [
@@ -38,7 +39,7 @@ def test_what_an_int8_model_says_of_a_row_does_not_depend_on_its_neighbours(line
 
 
 def test_card_says_what_a_service_needs_and_where_the_model_comes_from(line: Line):
-    card = json.loads((line.edge / "int8" / "card.json").read_text())
+    card = json.loads((line.edge / "small" / "card.json").read_text())
     assert card["outcome"]["names"] == ["negative", "positive"]
     assert (card["max_tokens"], card["text"], card["precision"], card["pad_token_id"]) == (16, ["text"], "int8", 0)
     assert card["dataset_digest"] == read_schema(line.dataset).digest
@@ -49,7 +50,8 @@ def test_tokenizer_file_gives_the_same_tokens_as_training_used(line: Line):
     _, tokenizer = load_model(line.student)
     text = "The lamp n3 was very broken"
     assert (
-        Tokenizer.from_file(str(line.edge / "int8" / "tokenizer.json")).encode(text).ids == tokenizer(text)["input_ids"]
+        Tokenizer.from_file(str(line.edge / "small" / "tokenizer.json")).encode(text).ids
+        == tokenizer(text)["input_ids"]
     )
 
 
@@ -57,3 +59,118 @@ def test_a_graph_outside_parity_stops_the_run_and_writes_nothing(line: Line, tmp
     with pytest.raises(ParityError):
         compress(line.dataset, line.student, Compress(parity_atol=1e-30), Origin("t", "d", "t", "s"), tmp_path / "edge")
     assert list(tmp_path.iterdir()) == []
+
+
+def pressed(line: Line, folder: Path, **settings: object) -> tuple[dict[str, float], dict[str, dict]]:
+    """What compress returns, and what it says of each step."""
+    knobs = Compress.model_validate(settings)
+    found = compress(line.dataset, line.student, knobs, Origin("t", "d", "t", "s"), folder / "edge")
+    return found, {step["name"]: step for step in json.loads((folder / "edge" / "steps.json").read_text())}
+
+
+def graph(folder: Path) -> onnx.GraphProto:
+    return onnx.load(folder / "model.onnx").graph
+
+
+def test_trimming_leaves_pieces_out_and_answers_stay(line: Line, tmp_path: Path):
+    found, steps = pressed(line, tmp_path, vocabulary="trim")
+    rows = read_rows(line.dataset, "test", read_schema(line.dataset))
+    _, tokenizer = load_model(line.student)
+    small = Tokenizer.from_file(str(tmp_path / "edge" / "float" / "tokenizer.json"))
+    assert small.get_vocab_size() == steps["trim"]["more"]["pieces"] < len(tokenizer)
+    lost = [set(tokenizer.tokenize(text)) - set(small.get_vocab()) for text in rows.text]
+    counts = [
+        sum(token in gone for token in tokenizer(text).tokens()) for text, gone in zip(rows.text, lost, strict=True)
+    ]
+    total = sum(len(tokenizer(text)["input_ids"]) for text in rows.text)
+    assert found["trim_changed_tokens"] == pytest.approx(sum(counts) / total)
+    plain, trimmed = (EdgeModel(folder / "float").logits(rows.text) for folder in (line.edge, tmp_path / "edge"))
+    same = [i for i, gone in enumerate(lost) if not gone]
+    assert len(same) > len(rows) / 2
+    assert np.abs(plain[same] - trimmed[same]).max() < 1e-4
+
+
+def test_a_sparse_student_has_the_asked_share_of_zeros_and_packs_smaller(line: Line, tmp_path: Path):
+    _, steps = pressed(line, tmp_path, sparsity=0.3, most_lost=1)
+    assert steps["sparse"]["more"]["zeros"] == pytest.approx(0.3, abs=0.001)
+    assert steps["sparse"]["more"]["packed_share"] < 1
+    assert steps["sparse"]["size_bytes"] == pytest.approx(steps["export"]["size_bytes"], rel=0.01)
+    weights = [onnx.numpy_helper.to_array(part) for part in graph(tmp_path / "edge" / "float").initializer]
+    layers = [weight for weight in weights if weight.shape in {(16, 16), (16, 32), (32, 16)}]
+    assert sum((weight == 0).sum() for weight in layers) / sum(weight.size for weight in layers) > 0.29
+
+
+@pytest.mark.parametrize(
+    ("way", "operators"),
+    [
+        ("dynamic", {"MatMulInteger", "DynamicQuantizeLinear"}),
+        ("dynamic_per_tensor", {"MatMulInteger", "DynamicQuantizeLinear"}),
+        ("static", {"QuantizeLinear", "DequantizeLinear"}),
+        ("static_per_tensor", {"QuantizeLinear", "DequantizeLinear"}),
+        ("embeddings", {"DequantizeLinear"}),
+    ],
+)
+def test_each_way_of_quantising_keeps_the_answers(line: Line, tmp_path: Path, way: str, operators: set[str]):
+    found, steps = pressed(line, tmp_path, quantize=[way], most_lost=0.1)
+    assert steps[way]["kept"]
+    kinds = {node.op_type for node in graph(tmp_path / "edge" / "small").node}
+    assert operators <= kinds
+    assert ("MatMulInteger" in kinds) == way.startswith("dynamic")
+    assert found["small_bytes"] < found["float_bytes"]
+    rows = read_rows(line.dataset, "test", read_schema(line.dataset))
+    plain, small = (EdgeModel(tmp_path / "edge" / name).logits(rows.text) for name in ("float", "small"))
+    assert (plain.argmax(1) == small.argmax(1)).mean() > 0.9
+    assert json.loads((tmp_path / "edge" / "small" / "card.json").read_text())["quantization"] == way
+
+
+def test_scales_of_channels_come_one_each_or_one_for_all(line: Line, tmp_path: Path):
+    def largest_scale(way: str) -> int:
+        pressed(line, tmp_path / way, quantize=[way], most_lost=1)
+        parts = graph(tmp_path / way / "edge" / "small").initializer
+        return max(int(np.prod(part.dims)) for part in parts if part.name.endswith("_scale"))
+
+    for kind in ("dynamic", "static"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / f"{kind}_per_tensor").mkdir()
+        assert largest_scale(kind) == 32
+        assert largest_scale(f"{kind}_per_tensor") == 1
+
+
+def test_of_the_ways_tried_the_first_that_loses_little_enough_is_kept(line: Line, tmp_path: Path):
+    ways = ["static", "dynamic", "embeddings"]
+    _, steps = pressed(line, tmp_path, quantize=ways, most_lost=0.1)
+    assert list(steps) == ["export", *ways]
+    first = next(way for way in ways if steps[way]["lost"] <= 0.1)
+    assert json.loads((tmp_path / "edge" / "small" / "card.json").read_text())["quantization"] == first
+
+
+def test_where_every_step_costs_too_much_the_float_file_stays(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def spoil(way: str, source: Path, target: Path, calibration: object) -> None:
+        broken = onnx.load(source)
+        weight = next(part for part in broken.graph.initializer if list(part.dims) == [2])
+        weight.CopyFrom(onnx.numpy_helper.from_array(np.array([1e3, -1e3], np.float32), weight.name))
+        onnx.save(broken, target)
+
+    monkeypatch.setattr("potstill.steps.compress.quantize", spoil)
+    _, steps = pressed(line, tmp_path, quantize=["dynamic", "static"], sparsity=0.99)
+    assert [name for name, step in steps.items() if step["kept"]] == ["export"]
+    assert "which is too much: left out" in capsys.readouterr().out
+    card = json.loads((tmp_path / "edge" / "small" / "card.json").read_text())
+    assert card["precision"] == "float32"
+    files = [(tmp_path / "edge" / name / "model.onnx").read_bytes() for name in ("float", "small")]
+    assert files[0] == files[1]
+    assert EdgeModel(tmp_path / "edge" / "small").answer(["the lamp n1 n2 is very awful"])[0]["label"] == "negative"
+
+
+def test_a_step_tells_what_it_cost(line: Line, tmp_path: Path):
+    _, steps = pressed(line, tmp_path, sparsity=0.9, most_lost=1)
+    was, now = steps["export"]["figure"], steps["sparse"]["figure"]
+    assert steps["sparse"]["lost"] == pytest.approx((was - now) / was)
+    rows = read_rows(line.dataset, "validation", read_schema(line.dataset))
+    before, after = (
+        EdgeModel(folder / "float").logits(rows.text).argmax(1) for folder in (line.edge, tmp_path / "edge")
+    )
+    assert steps["sparse"]["flips"] == pytest.approx((before != after).mean())
+    assert all(step["p50_ms"] > 0 for step in steps.values())

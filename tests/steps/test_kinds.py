@@ -103,7 +103,7 @@ def test_variants_are_put_in_order(clicks_evaluation: Path):
     assert found["models"]["student"]["value_at_bid"] > found["trivial"]["value_at_bid"]
     assert found["confusion"] == {}
     table = pq.read_table(clicks_evaluation / "predictions.parquet")
-    assert {"group", "weight", "student_int8"} <= set(table.column_names)
+    assert {"group", "weight", "edge"} <= set(table.column_names)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_the_stock_lasts_as_often_as_asked_and_the_plain_forecast_is_beaten(dema
     # The mean of two weeks is nearer than one of them.
     assert found["plain"]["seasonal naive"]["pinball"] > found["trivial"]["pinball"] > student["pinball"]
     assert 0.8 < student["service"] <= 1
-    answer = EdgeModel(demand.edge / "int8").answer(
+    answer = EdgeModel(demand.edge / "small").answer(
         [{"text": "the radio", "lag": 24, "before": 26, "shop": "s1", "week": "2026-06-20"}]
     )
     assert answer[0]["reorder_point"] > answer[0]["median"] > 10
@@ -191,7 +191,7 @@ def test_a_teacher_that_gains_nothing_is_refused_in_words_and_in_json_that_all_c
         (evaluated(line, tmp_path / "evaluation") / "summary.json").read_text(), parse_constant=pytest.fail
     )
 
-    assert found["models"]["student_int8"]["gain_kept"] is None
+    assert found["models"]["edge"]["gain_kept"] is None
     assert "mase" not in found["metrics"]
     assert "retention: the teacher gains nothing over the plain forecast" in found["verdict"]["reasons"]
     drawn = json.loads((tmp_path / "evaluation" / "figures.json").read_text())

@@ -84,11 +84,11 @@ def test_a_real_encoder_learns_real_reviews_and_int8_keeps_its_student(
     )
 
     teacher = read_signals(tmp_path / "signals", rows.row)
-    plain, small = (EdgeModel(tmp_path / "edge" / name).logits(rows.text) for name in ("float", "int8"))
+    plain, small = (EdgeModel(tmp_path / "edge" / name).logits(rows.text) for name in ("float", "small"))
     assert (teacher.argmax(1) == rows.value).mean() > majority + 0.1
     assert (plain.argmax(1) == rows.value).mean() > majority + 0.05
     assert (plain.argmax(1) == small.argmax(1)).mean() >= 0.95
-    sizes = [(tmp_path / "edge" / name / "model.onnx").stat().st_size for name in ("float", "int8")]
+    sizes = [(tmp_path / "edge" / name / "model.onnx").stat().st_size for name in ("float", "small")]
     assert sizes[1] < sizes[0] / 3.5
 
 
@@ -123,7 +123,7 @@ def test_numbers_decide_where_the_text_is_noise_and_are_served_as_they_were_lear
     model, tokenizer = load_model(tmp_path / "model")
     learnt = predict_logits(model, encode(tokenizer, rows, model.head), tokenizer.pad_token_id).numpy()
     served = EdgeModel(tmp_path / "edge" / "float").logits(raw)
-    rates = np.array([answer["rate"] for answer in EdgeModel(tmp_path / "edge" / "int8").answer(raw)])
+    rates = np.array([answer["rate"] for answer in EdgeModel(tmp_path / "edge" / "small").answer(raw)])
 
     assert [row["ad_text"].strip() for row in raw] == rows.text
     assert np.abs(learnt - served).max() < 1e-3

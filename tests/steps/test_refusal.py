@@ -37,7 +37,7 @@ def test_texts_out_of_scope_are_kept_once_and_apart(careful: Line):
 
 
 def test_each_precision_has_a_threshold_of_its_own_and_gives_no_reply_below_it(careful: Line):
-    for precision in ("float", "int8"):
+    for precision in ("float", "small"):
         model = EdgeModel(careful.edge / precision)
         assert 0.5 <= model.outcome.threshold <= 1
         answers = model.answer([*reviews(40)["text"], *read_texts(careful.dataset)])
@@ -54,7 +54,7 @@ def test_refusal_is_measured_for_every_model_and_reported(careful: Line, tmp_pat
     for figures in found["models"].values():
         assert 0 <= figures["refused"] <= 1
         assert 0 <= figures["scope_auroc"] <= 1
-    small, model = found["models"]["student_int8"], EdgeModel(careful.edge / "int8")
+    small, model = found["models"]["edge"], EdgeModel(careful.edge / "small")
     rows = read_rows(careful.dataset, "test", read_schema(careful.dataset))
     inside, outside = (model.answer(texts) for texts in (rows.text, read_texts(careful.dataset)))
     assert small["scope_recall"] == pytest.approx(1 - np.mean([a["in_scope"] for a in outside]))

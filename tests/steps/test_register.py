@@ -75,7 +75,7 @@ def test_the_champion_is_scored_on_the_same_rows(evaluation: Path):
     assert models["champion"]["accuracy"] == models["student"]["accuracy"]
     assert models["champion"]["macro_f1"] == models["student"]["macro_f1"]
     assert found.verdict.champion.difference == pytest.approx(
-        models["student_int8"]["macro_f1"] - models["champion"]["macro_f1"]
+        models["edge"]["macro_f1"] - models["champion"]["macro_f1"]
     )
 
 
@@ -84,7 +84,7 @@ def test_confusion_and_figures_agree(evaluation: Path):
     matrix = summary["confusion"]["task"]["counts"]
     right = sum(matrix[i][i] for i in range(len(matrix)))
     assert sum(map(sum, matrix)) == summary["rows"]["test"]
-    assert right / summary["rows"]["test"] == summary["models"]["student_int8"]["accuracy"]
+    assert right / summary["rows"]["test"] == summary["models"]["edge"]["accuracy"]
 
 
 def test_the_outcome_is_written_with_version_and_alias(evaluation: Path, tmp_path: Path):

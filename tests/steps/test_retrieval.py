@@ -62,15 +62,15 @@ def test_the_student_finds_answers_that_no_training_row_has_as_the_teacher_does(
     candidates = found["rows"]["test"] / 2
     assert found["trivial"]["recall_at_1"] == 0
     assert found["trivial"]["mrr"] == pytest.approx(2 / (candidates + 1))
-    assert models["student_int8"]["mrr"] > 0.8
-    assert models["student_int8"]["recall_at_5"] >= models["student_int8"]["recall_at_1"] > 0.5
-    assert models["student_int8"]["agreement"] > 0.6
+    assert models["edge"]["mrr"] > 0.8
+    assert models["edge"]["recall_at_5"] >= models["edge"]["recall_at_1"] > 0.5
+    assert models["edge"]["agreement"] > 0.6
 
 
 def test_the_edge_model_ships_all_answers_with_their_vectors(desk: Line):
     schema = read_schema(desk.dataset)
     answers = {answer for split in schema.rows for answer in read_rows(desk.dataset, split, schema).catalogue}
-    folder = desk.edge / "int8"
+    folder = desk.edge / "small"
     assert json.loads((folder / "catalogue.json").read_text()) == sorted(answers)
     model = EdgeModel(folder)
     shipped = np.fromfile(folder / "catalogue.f16", dtype="<f2").reshape(len(answers), 16)
@@ -99,10 +99,8 @@ def test_the_report_tells_what_was_searched(evaluation: Path, tmp_path: Path):
     assert "recall@1" in page
     assert "among those of all test rows" in page
     predicted = pq.read_table(evaluation / "predictions.parquet")
-    right = np.mean(
-        [a == b for a, b in zip(*(predicted[n].to_pylist() for n in ("label", "student_int8")), strict=True)]
-    )
-    assert right == pytest.approx(summary["models"]["student_int8"]["recall_at_1"], abs=0.02)
+    right = np.mean([a == b for a, b in zip(*(predicted[n].to_pylist() for n in ("label", "edge")), strict=True)])
+    assert right == pytest.approx(summary["models"]["edge"]["recall_at_1"], abs=0.02)
 
 
 def test_vectors_of_another_width_can_not_be_aligned_and_that_is_said(desk: Line, encoder: Path, tmp_path: Path):

@@ -74,7 +74,7 @@ def accuracy(line: Line, student: Path, folder: Path) -> tuple[float, float]:
     logits = predict_logits(model, encode(tokenizer, rows, model.head), tokenizer.pad_token_id).numpy()
     origin = Origin("tiny", schema.digest, "t", "s")
     compress(line.dataset, student, Compress(), origin, folder / "edge")
-    small = EdgeModel(folder / "edge" / "int8").probabilities(rows.records("text"))
+    small = EdgeModel(folder / "edge" / "small").probabilities(rows.records("text"))
     return float((logits.argmax(1) == rows.value).mean()), float((small.argmax(1) == rows.value).mean())
 
 

@@ -78,7 +78,7 @@ def test_signals_hold_every_teachers_view_of_every_row(shop: Line):
 
 def test_each_task_is_learnt_and_judged_by_rows_with_its_label(evaluation: Path):
     found = summary_in(evaluation)
-    small = found["models"]["student_int8"]
+    small = found["models"]["edge"]
     assert small["sentiment_macro_f1"] > 0.9
     assert small["thing_macro_f1"] > 0.9
     assert small["price_mae_log"] < 0.5 * found["trivial"]["price_mae_log"]
@@ -103,7 +103,7 @@ def test_the_contract_holds_each_task_to_its_limits(evaluation: Path):
 
 
 def test_the_edge_model_answers_every_task_and_the_predictions_say_who_said_what(shop: Line, evaluation: Path):
-    review, offer = EdgeModel(shop.edge / "int8").answer(["the lamp n1 n2 is very awful", "a lamp n1 n2"])
+    review, offer = EdgeModel(shop.edge / "small").answer(["the lamp n1 n2 is very awful", "a lamp n1 n2"])
     assert review["sentiment"]["label"] == "negative"
     assert offer["thing"]["label"] == "lamp"
     assert set(offer["price"]) == {"median", "mean", "low", "high"}
@@ -111,7 +111,7 @@ def test_the_edge_model_answers_every_task_and_the_predictions_say_who_said_what
     labels = table["thing_label"].to_pylist()
     told = [i for i, label in enumerate(labels) if label is not None]
     assert 0 < len(told) < len(labels)
-    answers = table["thing_student_int8"].to_pylist()
+    answers = table["thing_edge"].to_pylist()
     assert np.mean([labels[i] == answers[i] for i in told]) > 0.9
 
 

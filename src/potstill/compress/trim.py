@@ -14,24 +14,28 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from potstill.errors import UserError
+from potstill.inputs import split_pair
 
 BATCH_TEXTS = 1000
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
-def trim(encoder: nn.Module, tokenizer: Any, texts: Sequence[str]) -> tuple[nn.Module, Any]:
+def trim(
+    encoder: nn.Module, tokenizer: Any, texts: Sequence[str], knob: str = "teacher.vocabulary"
+) -> tuple[nn.Module, Any]:
     """The encoder, changed in place, and a new tokenizer, with only the pieces that are needed.
 
     Args:
         encoder: a transformers encoder.
         tokenizer: its fast tokenizer, of the Unigram or the WordPiece kind.
         texts: of the task, from which the pieces are taken; special tokens and single characters are always kept.
+        knob: of the recipe, for an error to name.
 
     Raises:
         UserError: a tokenizer of another kind.
     """
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    pieces = _pieces(spec)
+    pieces = _pieces(spec, knob)
     kept = _kept(spec, pieces, _used(tokenizer, texts))
     place = {old: new for new, old in enumerate(kept)}
     _renumber(spec, pieces, place)
@@ -45,14 +49,26 @@ def trim(encoder: nn.Module, tokenizer: Any, texts: Sequence[str]) -> tuple[nn.M
     return encoder, small
 
 
-def _pieces(spec: dict[str, Any]) -> list[str]:
+def changed_tokens(before: Any, after: Any, texts: Sequence[str]) -> float:
+    """Share of texts' tokens that a trimmed tokenizer no longer gives at their place."""
+    changed = total = 0
+    for start in range(0, len(texts), BATCH_TEXTS):
+        batch = [split_pair(text) for text in texts[start : start + BATCH_TEXTS]]
+        for was, is_now in zip(*(tokenizer(batch).encodings for tokenizer in (before, after)), strict=True):
+            there = set(zip(is_now.tokens, is_now.offsets, is_now.type_ids, strict=True))
+            total += len(was.tokens)
+            changed += sum(token not in there for token in zip(was.tokens, was.offsets, was.type_ids, strict=True))
+    return changed / max(total, 1)
+
+
+def _pieces(spec: dict[str, Any], knob: str) -> list[str]:
     """The pieces by their number."""
     kind, vocab = spec["model"]["type"], spec["model"].get("vocab")
     if kind == "Unigram":
         return [piece for piece, _ in vocab]
     if kind == "WordPiece":
         return sorted(vocab, key=vocab.__getitem__)
-    raise UserError(f"teacher.vocabulary: can't trim a tokenizer of the kind {kind}; only Unigram and WordPiece")
+    raise UserError(f"{knob}: can't trim a tokenizer of the kind {kind}; only Unigram and WordPiece")
 
 
 def _used(tokenizer: Any, texts: Sequence[str]) -> set[int]:

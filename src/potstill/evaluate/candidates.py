@@ -58,17 +58,24 @@ def open_all(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
     settle(control, splits["validation"])
     found = {
         "baseline": _baseline(schema, splits, records),
-        "control": _from_edge(control, records, rows),
+        "control": from_edge(control, records, rows),
         "teacher": _teacher(inputs, schema, splits, scratch),
-        "student": _from_edge(inputs.edge / "float", records, rows),
-        "student_int8": _from_edge(inputs.edge / "int8", records, rows),
+        "student": from_edge(inputs.edge / "float", records, rows),
+        "edge": from_edge(inputs.edge / "small", records, rows),
     }
     if inputs.champion:
         found["champion"] = _rival(inputs.champion, records, rows, schema.outcome)
     return found
 
 
-def _from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
+def from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
+    """A packed model; one that retrieves is judged by finding the rows' answers among each other.
+
+    Args:
+        folder: of the model.
+        records: the rows as a service gets them.
+        rows: the same rows.
+    """
     model = _opened(folder, rows)
     # What is timed searches the catalogue that it ships.
     served = EdgeModel(folder, threads=1) if (folder / CATALOGUE).is_file() else model
@@ -137,7 +144,7 @@ def _said(inputs: Inputs, rows: Rows) -> npt.NDArray[np.float32]:
 def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -> Candidate:
     """The champion with its probabilities over our outcomes."""
     try:
-        candidate = _from_edge(folder, records, rows)
+        candidate = from_edge(folder, records, rows)
         theirs = EdgeModel(folder).outcome
         adopted = outcome.adopt(theirs, candidate.probabilities)
     except TypeError as error:

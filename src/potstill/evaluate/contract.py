@@ -15,13 +15,13 @@ from potstill.store import to_json
 
 @dataclass(frozen=True)
 class Measured:
-    """What the contract looks at in a task, all of the int8 student on the test rows.
+    """What the contract looks at in a task, all of the edge model on the test rows.
 
     Attributes:
         metric: what "better" means here.
         retention: how much of the teacher's quality it keeps.
         agreement: share of rows with the teacher's answer.
-        flips: share of rows whose answer int8 changed.
+        flips: share of rows whose answer quantisation changed.
         over_control: its metric minus the control's, paired.
         over_baseline: its metric minus the baseline's, paired.
     """
@@ -36,7 +36,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the int8 student asks for, whatever its tasks.
+    """What the edge model asks for, whatever its tasks.
 
     Attributes:
         latency_p95_ms: at batch 1 on one thread.
@@ -54,7 +54,7 @@ class Rival:
     Attributes:
         version: its version.
         metric: what "better" means here.
-        over: the int8 student's metric minus the champion's, paired.
+        over: the edge model's metric minus the champion's, paired.
     """
 
     version: str
@@ -134,7 +134,7 @@ def _of_task(measured: Measured, budget: Budget) -> tuple[Clause, ...]:
     return (
         _at_least("retention", measured.retention, budget.retention, f"keeps {{:.1%}} of the teacher's {kept}"),
         _at_least("agreement", measured.agreement, budget.agreement, "gives the teacher's answer on {:.1%} of rows"),
-        _at_most("flips", measured.flips, budget.flips, "int8 changes the answer on {:.1%} of rows"),
+        _at_most("flips", measured.flips, budget.flips, "quantisation changes the answer on {:.1%} of rows"),
         _not_worse("control", measured.over_control, metric, "control (no teacher)"),
         _not_worse("baseline", measured.over_baseline, metric, "baseline (no encoder)"),
     )

@@ -21,10 +21,10 @@ COLOURS = {
     "control": "#E69F00",
     "teacher": "#0072B2",
     "student": "#56B4E9",
-    "student_int8": "#009E73",
+    "edge": "#009E73",
     "champion": "#CC79A7",
 }
-NAMES = {"student_int8": "student int8"}
+NAMES = {"edge": "edge model"}
 STYLE: Any = {
     "svg.hashsalt": "potstill",
     # The browser sets the text: it has glyphs for every language, and the file stays small.
@@ -143,7 +143,7 @@ def reliability_diagram(bins: Mapping[str, Sequence[Bin]], *, said: str, came: s
 
 
 def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64], *, scale: str) -> str:
-    """Each test row's value against the int8 student's median; on the diagonal the forecast is right.
+    """Each test row's value against the edge model's median; on the diagonal the forecast is right.
 
     The scale is matplotlib's name of how both axes are spread.
     """
@@ -152,7 +152,7 @@ def forecasts(values: npt.NDArray[np.float64], medians: npt.NDArray[np.float64],
         figure, axes = _new(5.4, 5.0)
         ends = [min(values.min(), medians.min()), max(values.max(), medians.max())]
         axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":")
-        axes.scatter(medians[chosen], values[chosen], s=7, alpha=0.35, color=COLOURS["student_int8"], linewidths=0)
+        axes.scatter(medians[chosen], values[chosen], s=7, alpha=0.35, color=COLOURS["edge"], linewidths=0)
         axes.set_xscale(scale)
         axes.set_yscale(scale)
         axes.set_xlabel("forecast (median)")

@@ -14,7 +14,7 @@ from potstill.metrics import primary
 from potstill.outcomes import Part, outcome_of, parts_of
 from potstill.store import write_text
 
-MODELS = ("baseline", "control", "teacher", "student", "student_int8", "champion")
+MODELS = ("baseline", "control", "teacher", "student", "edge", "champion")
 TEMPLATE = Path(__file__).with_name("report.html")
 CONFUSED_PAIRS = 10
 
@@ -40,6 +40,7 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             table=table_rows(summary),
             all_metrics=_all_metrics(summary),
             refusals=_refusals(summary),
+            compression=_compression(summary),
         ),
     )
 
@@ -105,7 +106,7 @@ def models_table(summary: Mapping[str, Any], width: int) -> Table:
     for column in columns_of(summary):
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in table_rows(summary, wide):
-        table.add_row(*row, style="bold" if row[0] == "student int8" else None)
+        table.add_row(*row, style="bold" if row[0] == "edge model" else None)
     return table
 
 
@@ -118,6 +119,24 @@ def most_confused(matrix: list[list[int]], outcomes: list[str]) -> list[tuple[st
         if label != answer and count
     ]
     return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
+
+
+def _compression(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What each step of compression cost and gained, heads first."""
+    first = next(iter(summary["metrics"].values()))
+    heads = ("step", f"validation {first['title']}", "answers changed", "p50 ms", "MB", "")
+    return [heads, *(_step(step, first["form"]) for step in summary["compression"])]
+
+
+def _step(step: Mapping[str, Any], form: str) -> tuple[str, ...]:
+    return (
+        step["name"].replace("_", " "),
+        form.format(step["figure"]),
+        f"{step['flips']:.1%}",
+        f"{step['p50_ms']:.2f}",
+        f"{step['size_bytes'] / 1e6:.1f}",
+        "kept" if step["kept"] else f"left out: loses {step['lost']:.1%}",
+    )
 
 
 def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:

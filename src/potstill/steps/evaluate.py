@@ -37,6 +37,7 @@ from potstill.outcomes import (
 )
 from potstill.progress import Progress
 from potstill.recipe import Budget, Evaluate
+from potstill.steps.compress import STEPS
 from potstill.store import to_json, writing
 
 SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
@@ -50,7 +51,7 @@ SCALES = {"log": "log", "count": "symlog", "linear": "linear"}
 def evaluate(
     inputs: Inputs, budget: Budget, settings: Evaluate, names: dict[str, str], champion: str, evaluation: Path
 ) -> dict[str, float]:
-    """Measure every model on the test rows, judge the int8 student, and write summary, verdict, figures, predictions.
+    """Measure every model on the test rows, judge the edge model, and write summary, verdict, figures, predictions.
 
     Args:
         inputs: what the steps before wrote.
@@ -61,7 +62,7 @@ def evaluate(
         evaluation: the folder to write.
 
     Returns:
-        The int8 student's figures, but for those that are no numbers.
+        The edge model's figures, but for those that are no numbers.
     """
     schema = read_schema(inputs.dataset)
     splits = {split: read_rows(inputs.dataset, split, schema) for split in SPLITS}
@@ -86,7 +87,7 @@ def evaluate(
     }
     verdict = contract.judge(
         _measured(outcome, models, candidates, resampled, truth),
-        _cost(models["student_int8"]),
+        _cost(models["edge"]),
         budget,
         _champion(outcome, champion, resampled),
     )
@@ -104,8 +105,9 @@ def evaluate(
         "out_of_scope": schema.out_of_scope,
         "rejected": schema.rejected,
         "models": models,
+        "compression": json.loads((inputs.edge / STEPS).read_text(encoding="utf-8")),
         "verdict": json.loads(verdict.to_json()),
-        "confusion": _confusion(schema, truth, candidates["student_int8"]),
+        "confusion": _confusion(schema, truth, candidates["edge"]),
         "curves": _curves(inputs, outcome),
         "machine": describe(),
         "versions": versions(),
@@ -117,7 +119,7 @@ def evaluate(
         (draft / FIGURES).write_text(json.dumps(drawn), encoding="utf-8")
         _write_predictions(draft / PREDICTIONS, rows, schema, candidates)
     print("accepted" if verdict.accepted else f"refused: {'; '.join(verdict.reasons)}")
-    return {name: value for name, value in models["student_int8"].items() if np.isfinite(value)}
+    return {name: value for name, value in models["edge"].items() if np.isfinite(value)}
 
 
 def _refusals(
@@ -275,13 +277,13 @@ def _measured_of(
     truth: Truth,
 ) -> contract.Measured:
     first = primary(part.outcome)
-    own = resampled["student_int8"][part.named(first)]
+    own = resampled["edge"][part.named(first)]
     rows, _ = truth.of(part)
-    before, after = (candidates[name].probabilities[rows][:, part.columns] for name in ("student", "student_int8"))
+    before, after = (candidates[name].probabilities[rows][:, part.columns] for name in ("student", "edge"))
     return contract.Measured(
         metric=meanings_of(part.outcome)[first],
-        retention=models["student_int8"][part.named("retention")],
-        agreement=models["student_int8"][part.named("agreement")],
+        retention=models["edge"][part.named("retention")],
+        agreement=models["edge"][part.named("agreement")],
         flips=fidelity.flips(part.outcome, before, after),
         over_control=quality.difference(own, resampled["control"][part.named(first)]),
         over_baseline=quality.difference(own, resampled["baseline"][part.named(first)]),
@@ -298,7 +300,7 @@ def _champion(
     if "champion" not in resampled:
         return None
     first = primary(outcome)
-    over = quality.difference(resampled["student_int8"][first], resampled["champion"][first])
+    over = quality.difference(resampled["edge"][first], resampled["champion"][first])
     return contract.Rival(version, meanings_of(outcome)[first], over)
 
 
@@ -334,7 +336,7 @@ def _draw(outcome: Outcome, summary: dict[str, Any], candidates: dict[str, Candi
     }
     for part in parts_of(outcome):
         told, truth = rows.truth.of(part)
-        shown = {m: candidates[m].probabilities[told][:, part.columns] for m in ("teacher", "student_int8")}
+        shown = {m: candidates[m].probabilities[told][:, part.columns] for m in ("teacher", "edge")}
         own = _draw_task(part.outcome, truth, shown, summary["confusion"].get(part.task or summary["task"]))
         drawn |= {part.named(name): figure for name, figure in own.items()}
     return drawn
@@ -357,7 +359,7 @@ def _draw_task(
         return {"reliability": figures.reliability_diagram(bins, said="confidence", came="found")}
     assert isinstance(outcome, Value)  # noqa: S101 - classes have a confusion
     shares = {model: calibration.quantile_shares(outcome, found, truth) for model, found in shown.items()}
-    median = outcome.quantile(shown["student_int8"], 0.5)
+    median = outcome.quantile(shown["edge"], 0.5)
     return {
         "forecasts": figures.forecasts(truth.values, median, scale=SCALES[outcome.scale]),
         "reliability": figures.quantile_diagram(shares),

@@ -32,7 +32,7 @@ class Evaluation:
     def quality(self) -> dict[str, str]:
         """The deciding metric of the model that is registered: its name and its figure."""
         metric = next(iter(self.summary["metrics"]))
-        return {"metric": metric, "quality": f"{self.summary['models']['student_int8'][metric]:.4f}"}
+        return {"metric": metric, "quality": f"{self.summary['models']['edge'][metric]:.4f}"}
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -18,7 +18,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from potstill.evaluate.figures import COLOURS, STYLE, name_of
+from potstill.evaluate.figures import COLOURS, STYLE
+from potstill.evaluate.names import name_of
 from potstill.metrics import primary
 from potstill.outcomes import Part, outcome_of, parts_of
 from potstill.recipe import load_recipe

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "potstill"
 # Top to bottom: each imports only from below. Modules on one line don't import each other.
 LAYERS = [
     ["cli"],
-    ["tune", "serve"],
+    ["tune", "plan", "serve"],
     ["local"],
     ["pipelines"],
     ["components"],

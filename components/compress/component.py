@@ -36,8 +36,8 @@ def compress(
     from pathlib import Path
 
     from potstill import recipe, store, tracking
-    from potstill.steps.compress import Origin
     from potstill.steps.compress import compress as run
+    from potstill.steps.press import Origin
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "student_digest": student_digest}
     with tracking.step("compress", recipe_name, {"code_version": code_version, **digests}) as log:

@@ -139,6 +139,24 @@ def tune(recipe: Path, trials: int, over: str, overrides: tuple[str, ...], root:
     click.echo(f"\nnext:\n  open {found.picture}\n  {_typed()} run {found.recipe}{_root_of(root)}")
 
 
+@main.command()
+@recipe_argument
+@set_option
+@root_option
+def ladder(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
+    """Show what each step from the teacher to the edge model gains and costs: quality, time, size.
+
+    Dataset, teacher, signals and students are made once and found again. Leaves DIR/ladder/RECIPE/ladder.csv and .svg.
+
+    \b
+    Example:
+      potstill ladder recipes/support-intent.yaml --set compress.vocabulary=trim
+    """
+    from potstill.plan.ladder import ladder as climb
+
+    click.echo(f"\nnext:\n  open {climb(_checked(recipe, overrides), root, _console())}")
+
+
 @main.command(name="compile")
 @recipe_argument
 @set_option

@@ -199,6 +199,13 @@ def following(console: Console, log: Path) -> Iterator[Follower]:
             yield Follower(file, console, status=status)
 
 
+@contextlib.contextmanager
+def spoken(step: str, follower: Follower) -> Iterator[None]:
+    """While the block runs, what is printed is followed as a step's words."""
+    with tracking.Spoken(step, follower) as told, contextlib.redirect_stdout(told):
+        yield
+
+
 def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
     root = folder.parent
     # kfp names a run's folder by itself, at the moment of the call; we need to know it before.

@@ -1,4 +1,4 @@
-"""The line's first steps without a pipeline: what many students of one teacher share is made once and found again.
+"""The line without a pipeline: what many students of one teacher share is made once and found again, and they too.
 
 Each folder is named by a digest of what decides it; the dataset, which may change under the same settings, by its own.
 """
@@ -18,8 +18,9 @@ from potstill.code import code_version
 from potstill.data.dataset import Schema, read_schema
 from potstill.errors import UserError
 from potstill.learn.signals import read_manifest
-from potstill.recipe import Recipe
+from potstill.recipe import Recipe, Student
 from potstill.steps.adapt import adapt
+from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
@@ -28,7 +29,7 @@ from potstill.store import folder_behind, folder_digest
 
 @dataclass(frozen=True)
 class Workshop:
-    """What the steps before distillation write.
+    """What the steps up to distillation write.
 
     Attributes:
         recipe: its sections up to `signals` are used.
@@ -87,6 +88,15 @@ class Workshop:
             # The table that it stands for is gone, or another by now.
             make(made)
         return made
+
+    def student(self, form: Student) -> Path:
+        """What distill wrote of this form, with the recipe's other settings."""
+        settings, folders = self.recipe.distill, (self.dataset, self.teacher, self.signals)
+        return self.once(
+            "student",
+            [self.signals.name, form, settings],
+            lambda to: distill(*folders, form, settings, to, checkpoints=self.root / "checkpoints"),
+        )
 
     def once(self, kind: str, decided_by: list[Any], make: Callable[[Path], Any]) -> Path:
         """The folder that `make` writes, unless it is there already."""

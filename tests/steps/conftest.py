@@ -9,11 +9,12 @@ import pytest
 
 from potstill.data.dataset import read_schema
 from potstill.recipe import Compress, Data, Distill, Signals, Split, Student, Task, Teacher
-from potstill.steps.compress import Origin, compress
+from potstill.steps.compress import compress
 from potstill.steps.control import control
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
+from potstill.steps.press import Origin
 from potstill.steps.teach import teach
 from potstill.store import folder_digest
 

@@ -12,10 +12,11 @@ from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import read_signals
 from potstill.metrics import auc
 from potstill.recipe import Compress, Data, Distill, Features, Recipe, Signals, Task, Teacher, load_recipe
-from potstill.steps.compress import Origin, compress
+from potstill.steps.compress import compress
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
+from potstill.steps.press import Origin
 from potstill.steps.teach import teach
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -26,9 +26,10 @@ from potstill.errors import UserError
 from potstill.learn.model import encode, load_encoder, load_model, predict_logits
 from potstill.learn.pruned import prunable
 from potstill.recipe import Compress, Distill, Student
-from potstill.steps.compress import Origin, compress
+from potstill.steps.compress import compress
 from potstill.steps.control import control
 from potstill.steps.distill import distill
+from potstill.steps.press import Origin
 from tests.steps.conftest import QUICK, Line
 
 SMALL = {"vocab_size": 60, "max_position_embeddings": 64, "initializer_range": 0.2}

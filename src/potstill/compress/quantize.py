@@ -44,7 +44,7 @@ def quantize(way: Quantization, source: Path, target: Path, calibration: Sequenc
             target,
             _Rows(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=MULTIPLIED,
+            op_types_to_quantize=[*MULTIPLIED, *LOOKED_UP],
             per_channel=per_channel,
             activation_type=QuantType.QUInt8,
             **INT8,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from potstill.evaluate.calibration import Bin
+from potstill.evaluate.names import name_of
 
 # Colour-blind safe (Okabe & Ito 2008); one colour a model in every figure.
 COLOURS = {
@@ -24,7 +25,6 @@ COLOURS = {
     "edge": "#009E73",
     "champion": "#CC79A7",
 }
-NAMES = {"edge": "edge model"}
 STYLE: Any = {
     "svg.hashsalt": "potstill",
     # The browser sets the text: it has glyphs for every language, and the file stays small.
@@ -41,11 +41,6 @@ STYLE: Any = {
 NUMBERED_CLASSES = 12
 # More points hide each other and make the file large.
 POINTS_SHOWN = 1000
-
-
-def name_of(model: str) -> str:
-    """A model's name in figures and tables."""
-    return NAMES.get(model, model)
 
 
 def quality_latency(models: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> str:

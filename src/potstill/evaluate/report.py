@@ -10,11 +10,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from potstill.evaluate.names import MODELS, name_of
 from potstill.metrics import primary
 from potstill.outcomes import Part, outcome_of, parts_of
 from potstill.store import write_text
 
-MODELS = ("baseline", "control", "teacher", "student", "edge", "champion")
 TEMPLATE = Path(__file__).with_name("report.html")
 CONFUSED_PAIRS = 10
 
@@ -150,7 +150,7 @@ def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         models |= {f"plain: {name}": figures for name, figures in summary["plain"].items()}
     models |= {name: summary["models"][name] for name in MODELS if name in summary["models"]}
     rows = [
-        (name.replace("_", " "), *(_told(found[key], m["form"]) for key, m in meanings.items()))
+        (name_of(name), *(_told(found[key], m["form"]) for key, m in meanings.items()))
         for name, found in models.items()
     ]
     return [("model", *(meaning["title"] for meaning in meanings.values())), *rows]
@@ -176,7 +176,7 @@ def _refusals(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 told = (
                     "–" if v is None else f"{v:.3f}" if n == "scope_auroc" else f"{v:.1%}" for n, v in known.items()
                 )
-                rows.append((f"{part.task} {model}".strip().replace("_", " "), *told))
+                rows.append((f"{part.task} {name_of(model)}".strip().replace("_", " "), *told))
     return [("model", *REFUSALS.values()), *rows] if rows else []
 
 
@@ -193,7 +193,7 @@ def _row(
         return _told(figures[name], form) + (f" ({low}–{high})" if intervals else "")
 
     return (
-        model.replace("_", " "),
+        name_of(model),
         *(quality(name, meaning["form"]) for name, meaning in meanings.items()),
         _told(figures["retention"], "{:.1%}"),
         _told(figures["agreement"], "{:.1%}"),

@@ -1,8 +1,7 @@
 """The command `tune`: prepare, try, and lay down the best recipe and the picture."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +60,13 @@ def search(
     with alone(folder / ".lock") as is_alone, local.following(console, folder / "tune.log") as follower:
         if not is_alone:
             raise UserError(f"{folder}: another search of this recipe is at work")
-        with _spoken("prepare", follower):
+        with local.spoken("prepare", follower):
             study = Study(recipe, overrides, knobs, Workshop(loaded, root), folder)
             name = study.name
         os.environ[tracking.RUN_ID_VARIABLE] = f"tune-{name}"
         tracking.open_run(loaded.name, loaded.model_dump(mode="json", by_alias=True), artifacts)
         try:
-            with _spoken("trial", follower):
+            with local.spoken("trial", follower):
                 done = study.run(trials)
         except (UserError, KeyboardInterrupt) as error:
             tracking.conclude(loaded.name, str(error) or "interrupted", status="FAILED")
@@ -80,12 +79,6 @@ def search(
     told = f"trial {done.best_trial.number + 1} is best: {words_of(done.best_trial.params)}"
     tracking.conclude(loaded.name, told, [found.recipe, found.picture])
     return found
-
-
-@contextlib.contextmanager
-def _spoken(step: str, follower: local.Follower) -> Iterator[None]:
-    with tracking.Spoken(step, follower) as spoken, contextlib.redirect_stdout(spoken):
-        yield
 
 
 def _show(console: Console, study: Study, done: optuna.Study, shares: Mapping[str, float]) -> None:

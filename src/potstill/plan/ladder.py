@@ -1,0 +1,102 @@
+"""The command `ladder`: climb, show, and lay down the table and the picture."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from potstill import local
+from potstill.evaluate.figures import COLOURS, STYLE, svg
+from potstill.metrics import Meaning
+from potstill.plan.rungs import Ladder, Rung
+from potstill.recipe import Recipe
+from potstill.store import write_text
+from potstill.workshop import Workshop
+
+
+def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
+    """Make what is missing, measure each rung, show them, and write `ladder.csv` and `ladder.svg`.
+
+    Args:
+        recipe: whose teacher and student they are.
+        root: where everything lies.
+        console: for progress and the table.
+
+    Returns:
+        The picture.
+
+    Raises:
+        UserError: bad input, or a recipe with several teachers.
+    """
+    folder = root / "ladder" / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    climber = Ladder(Workshop(recipe, root))
+    with local.following(console, folder / "ladder.log") as follower, local.spoken("ladder", follower):
+        rungs = []
+        for rung in climber.climb():
+            rungs.append(rung)
+            print(f"{rung.name}: {climber.meaning.form.format(rung.figure)}, {rung.p50_ms:.2f} ms")
+    console.print()
+    console.print(table(rungs, climber.meaning))
+    write_text(folder / "ladder.csv", written(rungs))
+    write_text(folder / "ladder.svg", picture(rungs, climber.meaning))
+    return folder / "ladder.svg"
+
+
+def table(rungs: Sequence[Rung], meaning: Meaning) -> Table:
+    """The rungs for a terminal, each beside the first."""
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in ("step", meaning.title, "of teacher", "p50 ms", "faster", "MB", "smaller"):
+        found.add_column(head, justify="left" if head == "step" else "right", no_wrap=True)
+    first = rungs[0]
+    for rung in rungs:
+        kept = f"{rung.figure / first.figure:.1%}" if meaning.zero_is_nothing else "–"
+        found.add_row(
+            rung.name,
+            meaning.form.format(rung.figure),
+            kept,
+            f"{rung.p50_ms:.2f}",
+            f"{first.p50_ms / rung.p50_ms:.1f}×",
+            f"{rung.size_bytes / 1e6:.1f}",
+            f"{first.size_bytes / rung.size_bytes:.1f}×",
+        )
+    return found
+
+
+def written(rungs: Sequence[Rung]) -> str:
+    """The rungs as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "figure", "p50_ms", "size_bytes"])
+    writer.writerows([rung.name, f"{rung.figure:.6f}", f"{rung.p50_ms:.4f}", rung.size_bytes] for rung in rungs)
+    return text.getvalue()
+
+
+def picture(rungs: Sequence[Rung], meaning: Meaning) -> str:
+    """As SVG: a row a rung, with its time and its size, both on logarithmic scales, and its quality in words."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 1.1 + 0.42 * len(rungs)), layout="constrained")
+        times, sizes = figure.subplots(1, 2, sharey=True)
+        places = range(len(rungs))
+        bars = (
+            (times, [rung.p50_ms for rung in rungs], "median, ms"),
+            (sizes, [r.size_bytes / 1e6 for r in rungs], "MB"),
+        )
+        for axes, values, label in bars:
+            axes.barh(places, values, color=COLOURS["edge"] if axes is times else COLOURS["teacher"])
+            axes.set_xscale("log")
+            axes.set_xlim(min(values) / 2, max(values) * 4)
+            axes.set_xlabel(label)
+            axes.grid(axis="y", visible=False)
+            for place, value in zip(places, values, strict=True):
+                axes.text(value * 1.1, place, f"{value:.2f}  {values[0] / value:.1f}×", va="center", fontsize=8)
+        names = [f"{rung.name}  ({meaning.title} {meaning.form.format(rung.figure)})" for rung in rungs]
+        times.set_yticks(list(places), names)
+        times.invert_yaxis()
+        return svg(figure)

@@ -1,0 +1,158 @@
+"""The ladder: from the teacher in PyTorch to the file that is shipped, and what each step gained and cost.
+
+FastFormers (Kim & Hassan 2020) shows its gains in this form.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from potstill.compress.pack import pack
+from potstill.compress.settle import settle
+from potstill.data.dataset import Rows, read_rows
+from potstill.errors import UserError
+from potstill.evaluate.candidates import from_edge
+from potstill.evaluate.latency import measure
+from potstill.learn.model import encode, load_model, predict_logits
+from potstill.learn.signals import read_signals
+from potstill.metrics import Meaning, meanings_of, primary, score
+from potstill.outcomes import Outcome, Probabilities, Retrieval, probabilities_of
+from potstill.recipe import Compress, Student
+from potstill.steps.press import Origin, Press
+from potstill.store import folder_digest
+from potstill.workshop import Workshop
+
+# What some steps of compression are called here.
+WORDS = {"trim": "vocabulary trimmed", "sparse": "smallest weights zero"}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A model on the way down, on the test rows.
+
+    Attributes:
+        name: what was done since the rung before.
+        figure: the deciding metric.
+        p50_ms: median time of an answer to one row on one thread, tokenization included.
+        size_bytes: of all files that are needed.
+    """
+
+    name: str
+    figure: float
+    p50_ms: float
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Climbs down from a recipe's teacher to its edge model.
+
+    Attributes:
+        workshop: makes what is not there yet.
+    """
+
+    workshop: Workshop
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Those of the test by which models are judged."""
+        return read_rows(self.workshop.dataset, "test", self.workshop.schema).judged()
+
+    @cached_property
+    def timed(self) -> Rows:
+        """Those whose answers are timed, evenly spread."""
+        count = min(len(self.rows), self.workshop.recipe.evaluate.latency_rows)
+        return self.rows.at(np.linspace(0, len(self.rows) - 1, count).astype(int).tolist())
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What is judged; of a retrieval, among the test rows' answers."""
+        found = self.workshop.schema.outcome
+        return found.over(self.rows.catalogue) if isinstance(found, Retrieval) else found
+
+    @property
+    def meaning(self) -> Meaning:
+        """Of the deciding metric."""
+        return meanings_of(self.outcome)[primary(self.outcome)]
+
+    def climb(self) -> Iterator[Rung]:
+        """Rung by rung.
+
+        Raises:
+            UserError: the recipe has several teachers, so that there is no one to start from.
+        """
+        shop, form, settings = self.workshop, self.workshop.recipe.student, self.workshop.recipe.compress
+        if shop.recipe.teacher.others or shop.recipe.teacher.per_task:
+            raise UserError("a ladder starts from one teacher: the recipe has several (teacher.others or per_task)")
+        with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+            yield self._teacher_in_torch()
+            folder = pack(*load_model(shop.teacher), Path(scratch, "teacher"), shop.schema)
+            settle(folder, read_rows(shop.dataset, "validation", shop.schema))
+            yield self._packed("as ONNX", folder)
+            if form.prune is not None:
+                unpruned = form.model_copy(update={"prune": None})
+                plain = settings.model_copy(update={"vocabulary": "whole", "sparsity": 0, "quantize": []})
+                yield from self._student(words_of(unpruned), unpruned, plain, Path(scratch, "unpruned"))
+            name = "pruned" if form.prune else words_of(form)
+            yield from self._student(name, form, settings, Path(scratch, "student"))
+
+    def _teacher_in_torch(self) -> Rung:
+        model, tokenizer = load_model(self.workshop.teacher)
+        said = read_signals(self.workshop.signals, self.rows.row).astype(np.float32)
+
+        def answer(row: int) -> None:
+            inputs = replace(encode(tokenizer, self.timed.at([row]), model.head), answers=None)
+            predict_logits(model, inputs, tokenizer.pad_token_id)
+
+        with one_thread():
+            p50_ms = measure(answer, range(len(self.timed))).p50_ms
+        needed = [*self.workshop.teacher.glob("*.safetensors"), self.workshop.teacher / "tokenizer.json"]
+        probabilities = probabilities_of(self.outcome, said, self.rows.value)
+        return Rung("teacher in PyTorch", self._figure(probabilities), p50_ms, sum(f.stat().st_size for f in needed))
+
+    def _student(self, name: str, form: Student, settings: Compress, folder: Path) -> Iterator[Rung]:
+        """The rungs of a student, from its export on."""
+        folder.mkdir()
+        shop = self.workshop
+        student = shop.student(form)
+        digests = shop.schema.digest, folder_digest(shop.teacher), folder_digest(student)
+        for made in Press(shop.dataset, settings, Origin(shop.recipe.name, *digests), folder).run(student):
+            yield self._packed(
+                WORDS.get(made.name, name if made.name == "export" else f"int8, {made.name}"), made.folder
+            )
+
+    def _packed(self, name: str, folder: Path) -> Rung:
+        text = self.workshop.schema.text[0]
+        model = from_edge(folder, self.rows.records(text), self.rows)
+        p50_ms = measure(model.answer, self.timed.records(text)).p50_ms
+        return Rung(name, self._figure(model.probabilities), p50_ms, model.size_bytes)
+
+    def _figure(self, probabilities: Probabilities) -> float:
+        return score(self.outcome, self.rows.truth, probabilities)[primary(self.outcome)]
+
+
+def words_of(form: Student) -> str:
+    """A student's form in a few words."""
+    if form.static is not None:
+        return f"static student, {form.static.width} wide"
+    if form.encoder is not None:
+        return f"student of {form.encoder}"
+    layers = f"layers {', '.join(map(str, form.keep))}" if isinstance(form.keep, list) else f"{form.layers} layers"
+    return f"student of {layers}" + (f", {form.narrow.width} wide" if form.narrow else "")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """While the block runs, PyTorch has one thread, as a session of the edge model has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

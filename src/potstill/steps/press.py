@@ -1,0 +1,255 @@
+"""Press: the steps of compression, each judged by what it costs on the validation rows."""
+
+import copy
+import json
+import zlib
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from potstill.compress.export import check_parity
+from potstill.compress.index import index
+from potstill.compress.pack import MODEL, pack, write_words
+from potstill.compress.quantize import Batch, quantize
+from potstill.compress.settle import settle
+from potstill.compress.sparse import sparsify, sparsity
+from potstill.compress.trim import changed_tokens, trim
+from potstill.data.dataset import Rows, Schema, read_rows, read_schema
+from potstill.data.split import SPLITS
+from potstill.edge import CARD
+from potstill.evaluate.candidates import Candidate, from_edge
+from potstill.evaluate.fidelity import flips
+from potstill.evaluate.latency import measure
+from potstill.learn.model import TaskModel, encode, load_model
+from potstill.learn.student import labelled_rows, pooled_rows
+from potstill.machine import instruction_set
+from potstill.metrics import better, meanings_of, primary, score
+from potstill.outcomes import Outcome, Retrieval
+from potstill.recipe import Compress, Quantization
+
+TIMED_ROWS = 100
+# Keeps a share of a figure finite where it is zero.
+TINY = 1e-12
+# How what some steps have to tell is said.
+TOLD = {
+    "changed_tokens": "{:.1%} of the test rows' tokens are read otherwise",
+    "pieces": "{:,.0f} pieces",
+    "packed_share": "zipped {:.0%} of what it was",
+    "zeros": "{:.0%} of the layers' weights are zero",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a student comes from; it goes onto the card."""
+
+    recipe: str
+    dataset_digest: str
+    teacher_digest: str
+    student_digest: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of compression cost and gained, on the validation rows.
+
+    Attributes:
+        name: of the step.
+        kept: whether it cost no more than the recipe allows.
+        figure: the deciding metric after it.
+        lost: share of the figure before that went with it; below 0 where it got better.
+        flips: share of rows whose answer it changed.
+        p50_ms: median time of an answer at batch 1 on one thread.
+        size_bytes: of the folder.
+        more: what else there is to tell.
+    """
+
+    name: str
+    kept: bool
+    figure: float
+    lost: float
+    flips: float
+    p50_ms: float
+    size_bytes: int
+    more: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A packed model, how it answers the validation rows, and what it was packed from.
+
+    Attributes:
+        name: of the step that made it.
+        model: in PyTorch, as it was exported.
+        tokenizer: the model's.
+        folder: where it is packed.
+        outcome: with this very model's temperatures.
+        card: what it is.
+        answers: to the validation rows.
+        more: what else there is to tell.
+    """
+
+    name: str
+    model: TaskModel
+    tokenizer: Any
+    folder: Path
+    outcome: Outcome
+    card: dict[str, Any]
+    answers: Candidate
+    more: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return self.answers.size_bytes
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its weights are."""
+        return bool(self.card["precision"] == "float32")
+
+
+@dataclass
+class Press:
+    """Makes candidates in a scratch folder and judges each against the one before, on the validation rows.
+
+    Attributes:
+        dataset: what ingest wrote.
+        settings: of the recipe.
+        origin: goes onto the cards.
+        scratch: an empty folder.
+        steps: what was told of each.
+    """
+
+    dataset: Path
+    settings: Compress
+    origin: Origin
+    scratch: Path
+    steps: list[Step] = field(default_factory=list)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Of the dataset."""
+        return read_schema(self.dataset)
+
+    @cached_property
+    def validation(self) -> Rows:
+        """The rows that judge."""
+        return read_rows(self.dataset, "validation", self.schema)
+
+    @cached_property
+    def training(self) -> Rows:
+        """The rows that the student has learnt from."""
+        return labelled_rows(self.dataset, self.schema)[0]
+
+    @cached_property
+    def catalogue(self) -> list[str]:
+        """All answers of the dataset: what a shop has answered once, it may answer again."""
+        return sorted({text for split in SPLITS for text in read_rows(self.dataset, split, self.schema).catalogue})
+
+    @property
+    def judging(self) -> tuple[Outcome, Rows]:
+        """What is judged, and by which rows; of a retrieval, among these rows' answers."""
+        rows, outcome = self.validation.judged(), self.schema.outcome
+        return (outcome.over(rows.catalogue) if isinstance(outcome, Retrieval) else outcome), rows
+
+    def run(self, student: Path) -> list[Made]:
+        """The student as it is after each step that stayed: exported, trimmed, with zeros, as integers.
+
+        Raises:
+            ParityError: a graph does not answer like its model.
+            UserError: the tokenizer is of a kind that can't be trimmed.
+        """
+        made = [self._packed("export", *load_model(student), {})]
+        self._judge(None, made[0])
+        if self.settings.vocabulary == "trim":
+            made += self._staying(made[-1], self._trimmed(made[-1]))
+        if self.settings.sparsity:
+            made += self._staying(made[-1], self._sparse(made[-1]))
+        # All ways are tried, so that they can be compared; the first that may stay does.
+        ways = [self._staying(made[-1], self._by_integers(way, made[-1])) for way in self.settings.quantize]
+        return made + next((found for found in ways if found), [])
+
+    def _trimmed(self, was: Made) -> Made:
+        tokenizer = was.tokenizer
+        rows = pooled_rows(self.dataset, self.schema, self.training)
+        kept = copy.deepcopy(was.model)
+        kept.encoder, small = trim(kept.encoder, tokenizer, [*rows.text, *self.catalogue], "compress.vocabulary")
+        texts = read_rows(self.dataset, "test", self.schema).text
+        more = {"changed_tokens": changed_tokens(tokenizer, small, texts), "pieces": len(small)}
+        return self._packed("trim", kept, small, more)
+
+    def _sparse(self, was: Made) -> Made:
+        model, tokenizer = was.model, was.tokenizer
+        thin = copy.deepcopy(model)
+        sparsify(thin.encoder, self.settings.sparsity)
+        made = self._packed("sparse", thin, tokenizer, {})
+        packed, before = (len(zlib.compress((folder / MODEL).read_bytes())) for folder in (made.folder, was.folder))
+        return replace(made, more={"zeros": sparsity(thin.encoder), "packed_share": packed / before})
+
+    def _staying(self, before: Made, after: Made) -> list[Made]:
+        """What a step made, unless it costs too much."""
+        return [after] if self._judge(before, after) else []
+
+    def _packed(self, name: str, model: TaskModel, tokenizer: Any, more: dict[str, float]) -> Made:
+        folder = pack(model, tokenizer, self.scratch / name, self.schema)
+        few = self.validation.first(self.settings.parity_rows)
+        inputs = replace(encode(tokenizer, few, model.head), answers=None)
+        parity = check_parity(model, folder / MODEL, inputs, tokenizer.pad_token_id, self.settings.parity_atol)
+        return self._finished(name, model, tokenizer, folder, {**asdict(parity), "precision": "float32"}, more)
+
+    def _by_integers(self, way: Quantization, plain: Made) -> Made:
+        folder = self.scratch / way
+        folder.mkdir()
+        quantize(way, plain.folder / MODEL, folder / MODEL, self._calibration(plain))
+        parity = {name: value for name, value in plain.card.items() if name.startswith("parity_")}
+        precision = {"precision": "int8", "quantization": way}
+        return self._finished(way, plain.model, plain.tokenizer, folder, parity | precision, {})
+
+    def _calibration(self, plain: Made) -> list[Batch]:
+        """Inputs of the graph for some training rows, each by itself."""
+        some = self.training.first(self.settings.calibration_rows)
+        inputs = replace(encode(plain.tokenizer, some, plain.model.head), answers=None)
+        pad = plain.tokenizer.pad_token_id
+        return [{name: part.numpy() for name, part in inputs.batch([row], pad).items()} for row in range(len(inputs))]
+
+    def _finished(
+        self, name: str, model: TaskModel, tokenizer: Any, folder: Path, facts: dict[str, Any], more: dict[str, float]
+    ) -> Made:
+        """Words, temperatures and catalogue beside the graph, and its answers to the validation rows."""
+        told = {**asdict(self.origin), **facts, "instruction_set": instruction_set()}
+        write_words(model, tokenizer, folder, self.schema, told)
+        outcome = settle(folder, self.validation)
+        if isinstance(self.schema.outcome, Retrieval):
+            index(folder, self.catalogue)
+        _, rows = self.judging
+        answers = from_edge(folder, rows.records(self.schema.text[0]), rows)
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return Made(name, model, tokenizer, folder, outcome, card, answers, more)
+
+    def _judge(self, before: Made | None, after: Made) -> bool:
+        """Keep and print what a step cost and gained; whether it may stay."""
+        outcome, rows = self.judging
+        figure, lost, flipped = self._figure(after), 0.0, 0.0
+        if before is not None:
+            was = self._figure(before)
+            lost = (better(outcome, was) - better(outcome, figure)) / max(abs(was), TINY)
+            flipped = flips(outcome, before.answers.probabilities, after.answers.probabilities)
+        p50_ms = measure(after.answers.answer, rows.first(TIMED_ROWS).records(self.schema.text[0])).p50_ms
+        step = Step(after.name, lost <= self.settings.most_lost, figure, lost, flipped, p50_ms, after.bytes, after.more)
+        self.steps.append(step)
+        meaning = meanings_of(outcome)[primary(outcome)]
+        told = [f"{meaning.title} {meaning.form.format(figure)}, {p50_ms:.2f} ms, {after.bytes / 1e6:.1f} MB"]
+        if before is None:
+            told.append("equals PyTorch on {parity_rows} rows within {parity_max_difference:.1e}".format(**after.card))
+        else:
+            told.append(f"{flipped:.1%} of answers change")
+        told += [TOLD[key].format(value) for key, value in after.more.items() if key in TOLD]
+        told += [] if step.kept else [f"loses {lost:.1%}, which is too much: left out"]
+        print(f"{after.name}: {'; '.join(told)}")
+        return step.kept
+
+    def _figure(self, made: Made) -> float:
+        outcome, rows = self.judging
+        return score(outcome, rows.truth, made.answers.probabilities)[primary(outcome)]

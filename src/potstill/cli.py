@@ -157,6 +157,31 @@ def ladder(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     click.echo(f"\nnext:\n  open {climb(_checked(recipe, overrides), root, _console())}")
 
 
+@main.command()
+@recipe_argument
+@set_option
+@root_option
+def plan(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
+    """Find the cheapest student that keeps the recipe's budget on this machine.
+
+    Three untaught forms are timed and tell of all others; of those that are foreseen to keep the budget's time and size
+    as few as can be learn from the teacher's signals. Leaves DIR/plan/RECIPE/frontier.svg and, if one keeps the budget,
+    best.yaml; exits with 1 if none does.
+
+    \b
+    Example:
+      potstill plan recipes/support-intent.yaml --set budget.latency_p95_ms=4
+    """
+    from potstill.plan.command import plan as make
+
+    loaded = _checked(recipe, overrides)
+    made = make(loaded, recipe, overrides, root, _console())
+    click.echo(f"\n{made.words}\n\nnext:\n  open {made.picture}")
+    if made.recipe is None:
+        raise click.exceptions.Exit(1)
+    click.echo(f"  {_typed()} run {made.recipe}{_root_of(root)}")
+
+
 @main.command(name="compile")
 @recipe_argument
 @set_option

@@ -57,7 +57,7 @@ def open_all(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
     control = pack(*load_model(inputs.control), scratch / "control", schema)
     settle(control, splits["validation"])
     found = {
-        "baseline": _baseline(schema, splits, records),
+        "baseline": baseline_of(schema, splits, records),
         "control": from_edge(control, records, rows),
         "teacher": _teacher(inputs, schema, splits, scratch),
         "student": from_edge(inputs.edge / "float", records, rows),
@@ -94,7 +94,7 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def _baseline(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -> Candidate:
+def baseline_of(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -> Candidate:
     """A plain model for each task."""
     if isinstance(schema.outcome, Retrieval):
         likeness = Likeness(splits["train"], schema)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 R = TypeVar("R")
 
@@ -31,10 +32,16 @@ def measure(answer: Callable[[R], object], rows: Sequence[R], warmup: int = 20) 
     """
     for row in rows[:warmup]:
         answer(row)
-    times_ms = []
+    found = times_ms(answer, rows)
+    p50, p95 = np.percentile(found, [50, 95])
+    return Latency(float(p50), float(p95), len(found))
+
+
+def times_ms(answer: Callable[[R], object], rows: Sequence[R]) -> npt.NDArray[np.float64]:
+    """Milliseconds of an answer to each row `[rows]`."""
+    found = []
     for row in rows:
         start = time.perf_counter_ns()
         answer(row)
-        times_ms.append((time.perf_counter_ns() - start) / 1e6)
-    p50, p95 = np.percentile(times_ms, [50, 95])
-    return Latency(float(p50), float(p95), len(times_ms))
+        found.append((time.perf_counter_ns() - start) / 1e6)
+    return np.array(found)

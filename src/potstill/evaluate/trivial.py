@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from potstill.data.dataset import Rows, Schema
 from potstill.inputs import number
-from potstill.outcomes import Floats, Rate, Retrieval, Value, fits
+from potstill.outcomes import Floats, Rate, Retrieval, Value, fits, parts_of
 
 
 def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats:
@@ -32,6 +32,12 @@ def trivial(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats
         return found
     share = np.average(outcome.targets(train.value), axis=0, weights=train.weight)
     return np.tile(share.astype(np.float64), (len(test), 1))
+
+
+def of_all_tasks(schema: Schema, train: Rows, validation: Rows, test: Rows) -> Floats:
+    """The plain forecasts of all tasks side by side `[test rows, outcomes]`."""
+    each = [trivial(schema.of(part), train.of(part), validation.of(part), test) for part in parts_of(schema.outcome)]
+    return np.concatenate(each, axis=1)
 
 
 def forecast(outcome: Value, columns: Sequence[str], validation: Rows, test: Rows) -> Floats:

@@ -7,7 +7,7 @@ On disk it is a Hugging Face folder (encoder and tokenizer, which plain transfor
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,12 @@ class Inputs:
             padded = pad_batch([self.answers[row] for row in rows], pad_token_id)
             named |= {ANSWER + name: values for name, values in padded.items()}
         return pad_batch([self.ids[row] for row in rows], pad_token_id) | named
+
+    def alone(self, pad_token_id: int) -> list[dict[str, npt.NDArray[Any]]]:
+        """What a graph takes of each row by itself; without answers."""
+        single = replace(self, answers=None)
+        batches = (single.batch([row], pad_token_id) for row in range(len(self)))
+        return [{name: part.numpy() for name, part in batch.items()} for batch in batches]
 
 
 class FeatureTower(nn.Module):

@@ -23,7 +23,7 @@ from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import read_signals
 from potstill.metrics import Meaning, meanings_of, primary, score
 from potstill.outcomes import Outcome, Probabilities, Retrieval, probabilities_of
-from potstill.recipe import Compress, Student
+from potstill.recipe import Compress, Recipe, Student
 from potstill.steps.press import Origin, Press
 from potstill.store import folder_digest
 from potstill.workshop import Workshop
@@ -88,8 +88,7 @@ class Ladder:
             UserError: the recipe has several teachers, so that there is no one to start from.
         """
         shop, form, settings = self.workshop, self.workshop.recipe.student, self.workshop.recipe.compress
-        if shop.recipe.teacher.others or shop.recipe.teacher.per_task:
-            raise UserError("a ladder starts from one teacher: the recipe has several (teacher.others or per_task)")
+        refuse_several_teachers(shop.recipe)
         with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
             yield self._teacher_in_torch()
             folder = pack(*load_model(shop.teacher), Path(scratch, "teacher"), shop.schema)
@@ -137,13 +136,28 @@ class Ladder:
         return score(self.outcome, self.rows.truth, probabilities)[primary(self.outcome)]
 
 
+def refuse_several_teachers(recipe: Recipe) -> None:
+    """Refuse a recipe that has no one teacher to cut students from and to hold them against.
+
+    Raises:
+        UserError: it has several.
+    """
+    several = "others" if recipe.teacher.others else "per_task" if recipe.teacher.per_task else None
+    if several:
+        raise UserError(f"teacher.{several}: ladder and plan start from one teacher; leave it out")
+
+
 def words_of(form: Student) -> str:
     """A student's form in a few words."""
     if form.static is not None:
         return f"static student, {form.static.width} wide"
     if form.encoder is not None:
         return f"student of {form.encoder}"
-    layers = f"layers {', '.join(map(str, form.keep))}" if isinstance(form.keep, list) else f"{form.layers} layers"
+    layers = (
+        f"layers {', '.join(map(str, form.keep))}"
+        if isinstance(form.keep, list)
+        else f"{form.layers} layer{'s' * (form.layers > 1)}"
+    )
     return f"student of {layers}" + (f", {form.narrow.width} wide" if form.narrow else "")
 
 

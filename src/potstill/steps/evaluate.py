@@ -16,7 +16,7 @@ from potstill.data.split import SPLITS
 from potstill.edge import Row
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality, scope
 from potstill.evaluate.candidates import Candidate, Inputs, open_all
-from potstill.evaluate.trivial import forecast, mean_of, trivial
+from potstill.evaluate.trivial import forecast, mean_of, of_all_tasks
 from potstill.learn.student import HISTORY
 from potstill.learn.teachers import member_folders, teacher_folders
 from potstill.machine import describe, versions
@@ -74,7 +74,9 @@ def evaluate(
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
         times = _latencies(candidates, _sample(rows.records(schema.text[0]), settings))
         refusals = _refusals(inputs, schema, splits, candidates)
-    predicted = {model: c.probabilities for model, c in candidates.items()} | {TRIVIAL: _trivial(schema, splits)}
+    predicted = {model: c.probabilities for model, c in candidates.items()} | {
+        TRIVIAL: of_all_tasks(schema, *(splits[name] for name in SPLITS))
+    }
     outcome, truth, errors = schema.outcome, rows.truth, _plain_errors(splits["train"], schema)
     metrics = {model: _metrics(outcome, truth, found, errors) for model, found in predicted.items()}
     resampled = quality.resample(metrics, truth, settings.resamples, settings.seed)
@@ -191,14 +193,6 @@ def _once(metrics: dict[str, Metric], truth: Truth) -> dict[str, float]:
 
 def _meanings(outcome: Outcome, plain_errors: Mapping[str, float]) -> dict[str, Meaning]:
     return {**meanings_of(outcome), **{name: Meaning(SCALED[name], False) for name in plain_errors}}
-
-
-def _trivial(schema: Schema, splits: dict[str, Rows]) -> Probabilities:
-    each = [
-        trivial(schema.of(part), splits["train"].of(part), splits["validation"].of(part), splits["test"])
-        for part in parts_of(schema.outcome)
-    ]
-    return np.concatenate(each, axis=1)
 
 
 def _sample(records: Sequence[Row], settings: Evaluate) -> list[Row]:

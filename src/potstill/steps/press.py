@@ -3,6 +3,7 @@
 import copy
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -207,12 +208,10 @@ class Press:
         precision = {"precision": "int8", "quantization": way}
         return self._finished(way, plain.model, plain.tokenizer, folder, parity | precision, {})
 
-    def _calibration(self, plain: Made) -> list[Batch]:
+    def _calibration(self, plain: Made) -> Sequence[Batch]:
         """Inputs of the graph for some training rows, each by itself."""
         some = self.training.first(self.settings.calibration_rows)
-        inputs = replace(encode(plain.tokenizer, some, plain.model.head), answers=None)
-        pad = plain.tokenizer.pad_token_id
-        return [{name: part.numpy() for name, part in inputs.batch([row], pad).items()} for row in range(len(inputs))]
+        return encode(plain.tokenizer, some, plain.model.head).alone(plain.tokenizer.pad_token_id)
 
     def _finished(
         self, name: str, model: TaskModel, tokenizer: Any, folder: Path, facts: dict[str, Any], more: dict[str, float]

@@ -1,0 +1,127 @@
+"""The forms of student that a plan tries, and what of each is known before it has learnt."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill.compress.pack import MODEL, pack
+from potstill.compress.quantize import quantize
+from potstill.compress.shape import shape
+from potstill.compress.trim import trim
+from potstill.data.dataset import Rows, read_rows
+from potstill.edge import EdgeModel, Row
+from potstill.evaluate.latency import times_ms
+from potstill.learn.anatomy import BERT_LIKE, layer_stack
+from potstill.learn.model import Inputs, TaskModel, encode, load_model
+from potstill.learn.pruned import prunable
+from potstill.outcomes import Floats
+from potstill.plan.predict import Measures, Timed
+from potstill.recipe import Prune, Student
+from potstill.workshop import Workshop
+
+LAYERS = (1, 2, 3, 4, 6, 8, 12)
+# Half of both: what is left learns once more.
+HALF = {"heads": 0.5, "feed_forward": 0.5}
+TIMED_ROWS, ROUNDS = 60, 5
+
+
+def candidates(layers: int, form: Student, can_prune: bool) -> list[Student]:
+    """Students of the teacher's layers, from one layer to all, whole and with half of each layer pruned.
+
+    Args:
+        layers: of the teacher.
+        form: the recipe's; how the rest of it prunes and learns stays.
+        can_prune: whether the encoder is of a kind that can be.
+    """
+    pruned = form.prune.model_copy(update=HALF) if form.prune else Prune.model_validate(HALF)
+    prunes = [None, pruned] if can_prune else [None]
+    plain = form.model_copy(update={"keep": None, "static": None, "encoder": None, "narrow": None})
+    counts = [count for count in LAYERS if count <= layers]
+    return [plain.model_copy(update={"layers": count, "prune": prune}) for count in counts for prune in prunes]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Times forms before they have learnt: cut from the teacher, packed as the recipe says, asked row by row.
+
+    Attributes:
+        workshop: has the teacher.
+        scratch: an empty folder.
+    """
+
+    workshop: Workshop
+    scratch: Path
+
+    @cached_property
+    def _teacher(self) -> tuple[TaskModel, Any]:
+        model, tokenizer = load_model(self.workshop.teacher)
+        if self.workshop.recipe.compress.vocabulary == "trim":
+            texts = read_rows(self.workshop.dataset, "train", self.workshop.schema).text
+            model.encoder, tokenizer = trim(model.encoder, tokenizer, texts, "compress.vocabulary")
+        return model, tokenizer
+
+    @cached_property
+    def forms(self) -> list[Student]:
+        """What may be tried of this teacher."""
+        model, _ = self._teacher
+        config: Any = model.encoder.config
+        layers = len(layer_stack(model.encoder)[1])
+        return candidates(layers, self.workshop.recipe.student, config.model_type in BERT_LIKE)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Validation rows, evenly spread."""
+        rows = read_rows(self.workshop.dataset, "validation", self.workshop.schema)
+        return rows.at(np.linspace(0, len(rows) - 1, min(len(rows), TIMED_ROWS)).astype(int).tolist())
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        model, tokenizer = self._teacher
+        return encode(tokenizer, self.rows, model.head)
+
+    @cached_property
+    def tokens(self) -> Floats:
+        """Of each of these rows `[rows]`."""
+        return np.array([len(ids) for ids in self._inputs.ids], dtype=np.float64)
+
+    def measures(self, form: Student) -> Measures:
+        """Of a form."""
+        model, _ = self._teacher
+        config: Any = model.encoder.config
+        share = 0.5 if form.prune else 1.0
+        return Measures(
+            layers=form.layers,
+            width=config.hidden_size,
+            attention=round(config.hidden_size * share),
+            feed_forward=round(config.intermediate_size * share),
+            first_alone=model.head.pooling == "cls" and config.model_type in BERT_LIKE,
+        )
+
+    def timed(self, form: Student) -> tuple[Timed, int]:
+        """Times of an untaught student of this form, and the size of its folder in bytes."""
+        model, tokenizer = self._teacher
+        untaught = TaskModel(shape(form, model.encoder, tokenizer, [], model.head.pooling)[0], model.head)
+        untaught.on_top.load_state_dict(model.on_top.state_dict())
+        if form.prune is not None:
+            for layer in prunable(untaught.encoder):
+                layer.keep(range(layer.heads // 2), range(layer.units // 2))
+        with tempfile.TemporaryDirectory(dir=self.scratch) as place:
+            folder = pack(untaught, tokenizer, Path(place, "plain"), self.workshop.schema)
+            if ways := self.workshop.recipe.compress.quantize:
+                plain = (folder / MODEL).rename(folder.with_suffix(".onnx"))
+                quantize(ways[0], plain, folder / MODEL, self._inputs.alone(tokenizer.pad_token_id))
+            size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+            records = self.rows.records(self.workshop.schema.text[0])
+            return Timed(self.measures(form), self.tokens, _times(EdgeModel(folder), records)), size_bytes
+
+
+def _times(model: EdgeModel, records: Sequence[Row]) -> Floats:
+    """Median milliseconds of an answer to each row `[rows]`, after a round that isn't counted."""
+    rounds = [times_ms(lambda row: model.logits([row]), records) for _ in range(ROUNDS + 1)]
+    found: Floats = np.median(rounds[1:], axis=0)
+    return found

@@ -47,5 +47,6 @@ def compress(
         log.metrics(run(Path(dataset.path), Path(student.path), section, origin, Path(edge.path)))
         digest = store.folder_digest(Path(edge.path) / "small")
         log.tags({"edge_digest": digest})
-        edge.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+        # The report tells of the steps too, which other settings can change while the files stay.
+        edge.metadata.update(digest=f"{digest} by {section!r}", mlflow_run_id=log.run_id)
     return digest

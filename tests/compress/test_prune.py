@@ -105,6 +105,31 @@ def test_importance_is_what_a_small_change_of_a_part_does_to_the_loss(model: Tas
     assert units[5].item() == pytest.approx(moved(layer.contracting, slice(5, 6)), rel=0.05)
 
 
+def test_of_two_texts_both_tell_what_matters(model: TaskModel):
+    """A retrieval's questions and answers go through one encoder: what only one of them needs must count."""
+    layer = prunable(model.encoder)[0]
+    parts = [(layer.contracting, 1)]
+    pair = Inputs(IDS[:2], answers=IDS[2:]).batch([0, 1], 0)
+
+    def of_first(said: Tensor, _: object) -> Tensor:
+        return said[:, 0]
+
+    def of_last(said: Tensor, _: object) -> Tensor:
+        return said[:, -1]
+
+    def of_both(said: Tensor, _: object) -> Tensor:
+        return said[:, 0] + said[:, -1]
+
+    first, last, both = (importance(model, loss, iter([pair]), parts)[0] for loss in (of_first, of_last, of_both))
+    assert first.sum() > 0
+    assert last.sum() > 0
+    assert not torch.allclose(both, last)
+
+
+def test_parts_that_matter_alike_go_by_their_number_and_no_more_than_asked():
+    assert most_important([torch.zeros(12)] * 3, 0.5, 1) == [list(range(12)), list(range(6)), [0]]
+
+
 def test_all_layers_parts_are_ranked_together_but_each_keeps_one():
     scores = [torch.tensor([3.0, 4.0]), torch.tensor([0.6, 0.8]), torch.tensor([1.0, 0.0])]
     assert most_important(scores, 0.5, 1) == [[1], [1], [0]]

@@ -76,6 +76,8 @@ def test_each_step_of_compression_is_told_with_what_it_cost(accepted: str):
     text = Page(accepted).text
     assert "trim 0.930 0.2% 3.90 24.9 kept" in text
     assert "static 0.902 5.5% 2.30 11.3 left out: loses 3.0%" in text
+    assert "dynamic 0.929 0.4% 2.40 11.3 kept" in text
+    assert "dynamic per tensor 0.929 0.4% 2.30 11.3 not needed" in text
     assert "leaves 9,123 pieces, and 2.1% of the test rows' tokens are read otherwise" in text
     assert (
         "Zeros in 30.0% of the layers' weights make the file smaller once it is zipped (81.0% of what it was)" in text

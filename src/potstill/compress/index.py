@@ -4,7 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from potstill.data.dataset import Schema, read_rows
+from potstill.data.split import SPLITS
 from potstill.edge import CATALOGUE, VECTOR_TYPE, VECTORS, EdgeModel
+
+
+def catalogue_of(dataset: Path, schema: Schema) -> list[str]:
+    """All answers of the dataset: what a shop has answered once, it may answer again."""
+    return sorted({answer for split in SPLITS for answer in read_rows(dataset, split, schema).catalogue})
 
 
 def index(folder: Path, answers: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from potstill.compress.cut import cut
 from potstill.errors import UserError
 from potstill.learn.anatomy import BERT_LIKE
 from potstill.learn.model import encode_texts, pad_batch
+from potstill.learn.pruned import PRUNED
 
 SAMPLE = 256
 PROJECTED, BACK = (".query.", ".key.", ".value."), ".attention.output.dense."
@@ -40,6 +41,8 @@ def narrow(
     config: Any = short.config
     if config.model_type not in BERT_LIKE:
         raise UserError(f"student.narrow: made of BERT-like encoders alone, not of {config.model_type}; use encoder")
+    if getattr(config, PRUNED, False):
+        raise UserError("student.narrow: the encoder was pruned already: it can't be made narrower")
     if width == getattr(config, "embedding_size", None) != config.hidden_size:
         raise UserError(f"student.narrow: {width} wide is what the embeddings are: their projection would be lost")
     if width > config.hidden_size or heads > config.num_attention_heads:

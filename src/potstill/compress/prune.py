@@ -84,11 +84,12 @@ def importance(
         parts: modules, and how many of their inputs' columns are one part: a head's width, or 1 for a unit.
     """
     totals: dict[nn.Module, Tensor] = {}
-    taken: dict[nn.Module, Tensor] = {}
+    # A model that compares two texts runs twice a batch.
+    taken: dict[nn.Module, list[Tensor]] = {module: [] for module, _ in parts}
 
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         given[0].retain_grad()
-        taken[module] = given[0]
+        taken[module].append(given[0])
 
     handles = [module.register_forward_pre_hook(keep) for module, _ in parts]
     model.eval()
@@ -96,15 +97,20 @@ def importance(
         for batch in batches:
             loss(model.respond(batch), batch).sum().backward()  # type: ignore[no-untyped-call]
             for module, width in parts:
-                states = taken[module]
-                assert states.grad is not None  # noqa: S101 - it was asked to be retained
-                change = (states * states.grad).sum(dim=1).reshape(len(states), -1, width).sum(dim=-1)
-                totals[module] = totals.get(module, 0) + change.detach().abs().sum(dim=0)
+                change = torch.stack([_change(states, width) for states in taken[module]]).sum(dim=0)
+                totals[module] = totals.get(module, 0) + change.abs().sum(dim=0)
+                taken[module].clear()
             model.zero_grad()
     finally:
         for handle in handles:
             handle.remove()
     return [totals[module] for module, _ in parts]
+
+
+def _change(states: Tensor, width: int) -> Tensor:
+    """First-order change of each example's loss without a part `[batch, parts]`, of states that have a gradient."""
+    assert states.grad is not None  # noqa: S101 - it was asked to be retained
+    return (states.detach() * states.grad).sum(dim=1).reshape(len(states), -1, width).sum(dim=-1)
 
 
 def most_important(scores: Sequence[Tensor], share: float, together: int) -> list[list[int]]:
@@ -116,14 +122,14 @@ def most_important(scores: Sequence[Tensor], share: float, together: int) -> lis
         together: each layer keeps a multiple of so many, one of them at least, or all that it has.
     """
     alike = [score / score.norm().clamp(min=torch.finfo().tiny) for score in scores]
-    ranked = torch.cat(alike).sort(descending=True).values
-    staying = round(share * len(ranked))
-    threshold = ranked[staying] if staying < len(ranked) else -1.0
+    ranked = torch.cat(alike)
+    best = torch.zeros(len(ranked), dtype=torch.bool)
+    best[ranked.argsort(descending=True, stable=True)[: round(share * len(ranked))]] = True
     kept = []
-    for score in alike:
-        wanted = max(int((score > threshold).sum()), 1)
+    for score, chosen in zip(alike, torch.split(best, [len(score) for score in alike]), strict=True):
+        wanted = max(int(chosen.sum()), 1)
         count = min(-(-wanted // together) * together, len(score))
-        kept.append(score.topk(count).indices.sort().values.tolist())
+        kept.append(sorted(score.argsort(descending=True, stable=True)[:count].tolist()))
     return kept
 
 

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from potstill.compress.cut import cut, kept
@@ -90,7 +89,7 @@ def best_form(
         settings: the recipe's knobs.
         views: what else the loss takes of given rows.
     """
-    few = rows[0].at(np.linspace(0, len(rows[0]) - 1, min(TRIED_ROWS, len(rows[0]))).astype(int).tolist())
+    few = rows[0].spread(TRIED_ROWS)
     taught, judged = (Examples(encode(tokenizer, part, head), part.truth, views(part)) for part in (few, rows[1]))
     once = settings.model_copy(update={"epochs": 1})
     found: dict[tuple[int, ...], float] = {}

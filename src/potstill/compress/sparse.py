@@ -9,10 +9,12 @@ def sparsify(encoder: nn.Module, share: float) -> None:
     """Set the smallest weights of all linear layers to zero, in place; layers are ranked together (Han et al. 2015).
 
     Args:
-        encoder: whose embeddings, biases and norms stay as they are.
+        encoder: whose embeddings, biases and norms stay as they are; a static one has nothing else.
         share: of these weights that become zero.
     """
     layers = [(module, "weight") for module in encoder.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        return
     prune.global_unstructured(layers, prune.L1Unstructured, amount=share)
     for module, name in layers:
         prune.remove(module, name)  # type: ignore[no-untyped-call]

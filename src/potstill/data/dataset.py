@@ -114,6 +114,10 @@ class Rows:
         """The first so many rows; answers are then to be found among theirs."""
         return self.at(list(range(min(count, len(self)))))
 
+    def spread(self, count: int) -> "Rows":
+        """So many rows at most, evenly spread: files are often in the order of their labels."""
+        return self.at(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist())
+
     def judged(self) -> "Rows":
         """The rows by which models are judged: all or, since choosing among n answers takes n² figures, the first."""
         return self if self.answer is None else self.first(MOST_CHOICES)

@@ -124,7 +124,7 @@ def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
     ]
     models = [[_opened(folder, rows) for folder in folders] for folders in members]
     weights = read_weights(inputs.teacher)
-    outcome = tempered(schema.outcome, _said(inputs, validation), validation.truth)
+    outcome = tempered(schema.outcome, said(inputs.signals, validation), validation.truth)
 
     def ask(asked: Sequence[Row]) -> Probabilities:
         if isinstance(outcome, Retrieval):
@@ -132,13 +132,19 @@ def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
         each = [np.concatenate([model.logits(asked) for model in member], axis=1) for member in models]
         return side_by_side(outcome, mixed(schema.outcome, each, weights))
 
-    probabilities = probabilities_of(outcome, _said(inputs, rows), rows.value)
+    probabilities = probabilities_of(outcome, said(inputs.signals, rows), rows.value)
     return Candidate(probabilities, ask, sum(_bytes(folder) for folders in members for folder in folders))
 
 
-def _said(inputs: Inputs, rows: Rows) -> npt.NDArray[np.float32]:
+def said(signals: Path, rows: Rows) -> npt.NDArray[np.float32]:
     """The teacher's logits `[rows, outcomes]`."""
-    return read_signals(inputs.signals, rows.row).astype(np.float32)
+    return read_signals(signals, rows.row).astype(np.float32)
+
+
+def taught_probabilities(signals: Path, outcome: Outcome, validation: Rows, rows: Rows) -> Probabilities:
+    """What the teacher says of rows, with its temperatures from the validation rows."""
+    own = tempered(outcome, said(signals, validation), validation.truth)
+    return probabilities_of(own, said(signals, rows), rows.value)
 
 
 def _rival(folder: Path, records: Sequence[Row], rows: Rows, outcome: Outcome) -> Candidate:

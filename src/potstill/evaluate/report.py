@@ -131,11 +131,11 @@ def _compression(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _step(step: Mapping[str, Any], form: str) -> tuple[str, ...]:
     return (
         step["name"].replace("_", " "),
-        form.format(step["figure"]),
+        "–" if step["figure"] is None else form.format(step["figure"]),
         f"{step['flips']:.1%}",
         f"{step['p50_ms']:.2f}",
         f"{step['size_bytes'] / 1e6:.1f}",
-        "kept" if step["kept"] else f"left out: loses {step['lost']:.1%}",
+        "kept" if step["kept"] else "not needed" if step["affordable"] else f"left out: loses {step['lost']:.1%}",
     )
 
 

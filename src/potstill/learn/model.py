@@ -315,12 +315,17 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
-    """Write encoder, tokenizer and head into an existing folder."""
-    encoder: Any = model.encoder
+def save_encoder(encoder: Any, tokenizer: Any, folder: Path) -> None:
+    """Write an encoder, whole where it was pruned, and its tokenizer into an existing folder."""
     padded = state_on_disk(encoder)
     encoder.save_pretrained(folder, **({} if padded is None else {"state_dict": padded}))
     tokenizer.save_pretrained(folder)
+
+
+def save_model(model: TaskModel, tokenizer: Any, folder: Path) -> None:
+    """Write encoder, tokenizer and head into an existing folder."""
+    encoder: Any = model.encoder
+    save_encoder(encoder, tokenizer, folder)
     save_file({k: v.contiguous() for k, v in model.on_top.state_dict().items()}, folder / "head.safetensors")
     head = {**vars(model.head), "outcome": model.head.outcome.spec(), "features": model.head.features.spec()}
     (folder / HEAD).write_text(json.dumps(head, indent=1, ensure_ascii=False), encoding="utf-8")

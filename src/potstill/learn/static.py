@@ -15,7 +15,7 @@ MODEL_TYPE = "potstill-static"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass
 class StaticConfig:
     """The form of a static encoder, named as transformers names it."""
 
@@ -47,6 +47,10 @@ class StaticEncoder(nn.Module):
     def get_input_embeddings(self) -> nn.Embedding:
         """The vectors."""
         return self.vectors
+
+    def set_input_embeddings(self, vectors: nn.Embedding) -> None:
+        """Other vectors in their place."""
+        self.vectors = vectors
 
     def save_pretrained(self, folder: Path) -> None:
         """Write form and vectors into a folder."""

@@ -1,8 +1,9 @@
 """Choose: the cheapest student that keeps the budget, with as few trainings as can be."""
 
+import math
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,13 @@ import numpy as np
 
 from potstill.data.dataset import Rows, read_rows
 from potstill.data.split import SPLITS
-from potstill.evaluate.candidates import Candidate, baseline_of, from_edge
+from potstill.evaluate.candidates import Candidate, baseline_of, from_edge, taught_probabilities
 from potstill.evaluate.latency import measure
 from potstill.evaluate.trivial import of_all_tasks
 from potstill.learn.model import load_model
-from potstill.learn.signals import read_signals
 from potstill.metrics import Meaning, better, meanings_of, primary, score
-from potstill.outcomes import Outcome, Probabilities, Retrieval, probabilities_of
-from potstill.plan.forms import Bench
+from potstill.outcomes import Outcome, Part, Probabilities, Retrieval, parts_of
+from potstill.plan.forms import Bench, is_allowed
 from potstill.plan.limits import Limits
 from potstill.plan.predict import Predictor
 from potstill.plan.rungs import words_of
@@ -49,7 +49,7 @@ class Tried:
     Attributes:
         name: what it is.
         figure: the deciding metric.
-        retention: how much of the teacher's it keeps, as the contract counts it.
+        retention: how much of the teacher's it keeps, in the task that keeps least.
         p50_ms: median time of an answer to one row on one thread.
         p95_ms: 95th percentile.
         size_bytes: of all files.
@@ -111,18 +111,21 @@ class Planner:
         ]
 
     def cheapest(self, forecasts: Sequence[Forecast]) -> Tried | None:
-        """The first that keeps the whole budget; halving, for dearer forms keep more. None where none does."""
+        """The first that keeps enough of the teacher, found by halving, for dearer forms keep more.
+
+        None where none does, or where this one takes more time or room than it may: dearer ones take more still.
+        """
         done: dict[int, Tried] = {}
 
-        def keeps(place: int) -> bool:
+        def keeps_enough(place: int) -> bool:
             done[place] = self._learn(forecasts[place])
-            return self.keeps_budget(done[place])
+            return done[place].retention >= self.workshop.recipe.budget.retention
 
-        place = first_that(keeps, len(forecasts))
-        return None if place is None else done[place]
+        place = first_that(keeps_enough, len(forecasts))
+        return None if place is None or not self.keeps_budget(done[place]) else done[place]
 
     def keeps_budget(self, tried: Tried) -> bool:
-        """Whether a model keeps what the recipe asks for."""
+        """Whether a model keeps the time, the size and the retention that the recipe asks for."""
         budget = self.workshop.recipe.budget
         fits = tried.p95_ms <= budget.latency_p95_ms and tried.size_bytes <= budget.size_mb * 1e6
         return fits and tried.retention >= budget.retention
@@ -130,11 +133,12 @@ class Planner:
     def beside(self) -> None:
         """Judge what a plan is held against: the linear baseline, and a static student where it can be."""
         splits = {split: read_rows(self.workshop.dataset, split, self.workshop.schema) for split in SPLITS}
-        self._judge("linear baseline", baseline_of(self.workshop.schema, splits, self._records), None)
-        recipe = self.workshop.recipe
-        if recipe.teacher.pooling == "mean" and not any(task.kind == "retrieval" for task in recipe.tasks.values()):
-            config: Any = load_model(self.workshop.teacher)[0].encoder.config
-            self._press("static student", Student(static=Static(width=min(STATIC_WIDTH, config.hidden_size))), None)
+        schema = replace(self.workshop.schema, outcome=self._outcome)
+        self._judge("linear baseline", baseline_of(schema, splits, self._records), None)
+        config: Any = load_model(self.workshop.teacher)[0].encoder.config
+        form = Student(static=Static(width=min(STATIC_WIDTH, config.hidden_size)))
+        if is_allowed(self.workshop.recipe, form) and not isinstance(self._outcome, Retrieval):
+            self._press("static student", form, None)
 
     @cached_property
     def rows(self) -> Rows:
@@ -147,10 +151,10 @@ class Planner:
         return meanings_of(self._outcome)[primary(self._outcome)]
 
     @cached_property
-    def teachers_figure(self) -> float:
-        """The teacher's deciding metric."""
-        said = read_signals(self.workshop.signals, self.rows.row).astype(np.float32)
-        return self._figure(probabilities_of(self._outcome, said, self.rows.value))
+    def _teachers_figures(self) -> dict[str, float]:
+        signals, schema = self.workshop.signals, self.workshop.schema
+        validation = read_rows(self.workshop.dataset, "validation", schema)
+        return self._figures(taught_probabilities(signals, self._outcome, validation, self.rows))
 
     @cached_property
     def _outcome(self) -> Outcome:
@@ -161,17 +165,18 @@ class Planner:
     def _records(self) -> list[dict[str, object]]:
         return [dict(record) for record in self.rows.records(self.workshop.schema.text[0])]
 
-    def _figure(self, probabilities: Probabilities) -> float:
-        return score(self._outcome, self.rows.truth, probabilities)[primary(self._outcome)]
+    def _figures(self, probabilities: Probabilities) -> dict[str, float]:
+        return score(self._outcome, self.rows.truth, probabilities)
 
     @cached_property
-    def _trivial_figure(self) -> float:
+    def _trivial_figures(self) -> dict[str, float]:
         shop = self.workshop
-        train = read_rows(shop.dataset, "train", shop.schema)
-        return self._figure(of_all_tasks(shop.schema, train, self.rows, self.rows))
+        schema = replace(shop.schema, outcome=self._outcome)
+        train, validation = (read_rows(shop.dataset, split, shop.schema) for split in ("train", "validation"))
+        return self._figures(of_all_tasks(schema, train, validation, self.rows))
 
     def _learn(self, forecast: Forecast) -> Tried:
-        pruned = ", half of each layer pruned" if forecast.form.prune else ""
+        pruned = ", half pruned" if forecast.form.prune else ""
         return self._press(words_of(forecast.form) + pruned, forecast.form, forecast)
 
     def _press(self, name: str, form: Student, forecast: Forecast | None) -> Tried:
@@ -184,9 +189,11 @@ class Planner:
             return self._judge(name, from_edge(folder, self._records, self.rows), forecast)
 
     def _judge(self, name: str, model: Candidate, forecast: Forecast | None) -> Tried:
-        figure = self._figure(model.probabilities)
-        time = measure(model.answer, self._records)
-        tried = Tried(name, figure, self._retention(figure), time.p50_ms, time.p95_ms, model.size_bytes, forecast)
+        figures = self._figures(model.probabilities)
+        figure, kept = figures[primary(self._outcome)], self.retention(figures)
+        timed = self.rows.spread(self.workshop.recipe.evaluate.latency_rows)
+        time = measure(model.answer, timed.records(self.workshop.schema.text[0]))
+        tried = Tried(name, figure, kept, time.p50_ms, time.p95_ms, model.size_bytes, forecast)
         self.tried.append(tried)
         foreseen = f", foreseen {forecast.p50_ms:.2f}" if forecast else ""
         print(
@@ -195,12 +202,20 @@ class Planner:
         )
         return tried
 
-    def _retention(self, figure: float) -> float:
-        """Over the teacher's, or of its gain over the plain forecast where 0 means nothing."""
-        if self.meaning.zero_is_nothing:
-            return figure / self.teachers_figure
-        own, its, plain = (better(self._outcome, x) for x in (figure, self.teachers_figure, self._trivial_figure))
-        return (own - plain) / (its - plain)
+    def retention(self, figures: Mapping[str, float]) -> float:
+        """The least that is kept in any task, NaN where the teacher gains nothing.
+
+        Of the teacher's figure or, where 0 is nothing special, of its gain over the plain forecast.
+        """
+        return min(self._kept(part, figures) for part in parts_of(self._outcome))
+
+    def _kept(self, part: Part, figures: Mapping[str, float]) -> float:
+        first = primary(part.outcome)
+        name, start = part.named(first), 0.0
+        if not meanings_of(part.outcome)[first].zero_is_nothing:
+            start = better(part.outcome, self._trivial_figures[name])
+        own, its = (better(part.outcome, found[name]) - start for found in (figures, self._teachers_figures))
+        return own / its if its > 0 else math.nan
 
 
 def probes_of(forms: Sequence[Student]) -> list[Student]:

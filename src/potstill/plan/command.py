@@ -50,6 +50,7 @@ def plan(loaded: Recipe, recipe: Path, overrides: Sequence[str], root: Path, con
     (folder / "best.yaml").unlink(missing_ok=True)
     planner = Planner(Workshop(loaded, root))
     with local.following(console, folder / "plan.log") as follower, local.spoken("plan", follower):
+        planner.beside()
         limits = measure_limits()
         print(
             f"this machine, one core: {limits.gflops:.0f} GFLOP/s in float32, {limits.gbytes_s:.0f} GB/s, "
@@ -60,16 +61,16 @@ def plan(loaded: Recipe, recipe: Path, overrides: Sequence[str], root: Path, con
         print(f"{len(promising)} of {len(forecasts)} forms are foreseen to keep time and size of the budget")
         # Where none is, the cheapest shows by how much it misses.
         chosen = planner.cheapest(promising or forecasts[:1])
-        planner.beside()
     console.print()
     console.print(table(planner, limits))
     write_text(folder / "frontier.svg", picture(planner.tried, loaded.budget, planner.meaning.title))
-    if chosen is None or not promising:
+    if chosen is None:
         return Plan(folder / "frontier.svg", None, missed(planner, loaded.budget))
     form = chosen.forecast.form if chosen.forecast else loaded.student
     told = yaml.safe_dump(form.model_dump(mode="json", exclude_defaults=True), default_flow_style=True, width=1000)
     write_text(folder / "best.yaml", changed_recipe(recipe, [*overrides, f"student={told.strip()}"]))
-    words = f"{chosen.name} keeps the budget at {chosen.p95_ms:.2f} ms (p95) and {chosen.size_bytes / 1e6:.1f} MB"
+    measured = f"{chosen.retention:.1%} of the teacher, {chosen.p95_ms:.2f} ms (p95), {chosen.size_bytes / 1e6:.1f} MB"
+    words = f"{chosen.name} keeps time, size and retention of the budget: {measured}"
     return Plan(folder / "frontier.svg", folder / "best.yaml", words)
 
 

@@ -1,5 +1,6 @@
 """The forms of student that a plan tries, and what of each is known before it has learnt."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from potstill.compress.index import catalogue_of
 from potstill.compress.pack import MODEL, pack
 from potstill.compress.quantize import quantize
 from potstill.compress.shape import shape
 from potstill.compress.trim import trim
 from potstill.data.dataset import Rows, read_rows
-from potstill.edge import EdgeModel, Row
+from potstill.edge import VECTOR_TYPE, EdgeModel, Row
 from potstill.evaluate.latency import times_ms
 from potstill.learn.anatomy import BERT_LIKE, layer_stack
 from potstill.learn.model import Inputs, TaskModel, encode, load_model
-from potstill.learn.pruned import prunable
-from potstill.outcomes import Floats
+from potstill.learn.pruned import PRUNED, prunable
+from potstill.outcomes import Floats, Retrieval
 from potstill.plan.predict import Measures, Timed
-from potstill.recipe import Prune, Student
+from potstill.recipe import Prune, Recipe, Student
 from potstill.workshop import Workshop
 
 LAYERS = (1, 2, 3, 4, 6, 8, 12)
@@ -43,6 +46,15 @@ def candidates(layers: int, form: Student, can_prune: bool) -> list[Student]:
     plain = form.model_copy(update={"keep": None, "static": None, "encoder": None, "narrow": None})
     counts = [count for count in LAYERS if count <= layers]
     return [plain.model_copy(update={"layers": count, "prune": prune}) for count in counts for prune in prunes]
+
+
+def is_allowed(recipe: Recipe, form: Student) -> bool:
+    """Whether a recipe may have this student: some terms compare what some forms lack."""
+    try:
+        Recipe.model_validate({**recipe.model_dump(by_alias=True), "student": form.model_dump()})
+    except ValidationError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -71,13 +83,14 @@ class Bench:
         model, _ = self._teacher
         config: Any = model.encoder.config
         layers = len(layer_stack(model.encoder)[1])
-        return candidates(layers, self.workshop.recipe.student, config.model_type in BERT_LIKE)
+        can_prune = config.model_type in BERT_LIKE and not getattr(config, PRUNED, False)
+        found = candidates(layers, self.workshop.recipe.student, can_prune)
+        return [form for form in found if is_allowed(self.workshop.recipe, form)]
 
     @cached_property
     def rows(self) -> Rows:
         """Validation rows, evenly spread."""
-        rows = read_rows(self.workshop.dataset, "validation", self.workshop.schema)
-        return rows.at(np.linspace(0, len(rows) - 1, min(len(rows), TIMED_ROWS)).astype(int).tolist())
+        return read_rows(self.workshop.dataset, "validation", self.workshop.schema).spread(TIMED_ROWS)
 
     @cached_property
     def _inputs(self) -> Inputs:
@@ -102,6 +115,17 @@ class Bench:
             first_alone=model.head.pooling == "cls" and config.model_type in BERT_LIKE,
         )
 
+    @cached_property
+    def _catalogue_bytes(self) -> int:
+        """Of the answers that a retrieval ships, and of their vectors."""
+        shop, (model, _) = self.workshop, self._teacher
+        if not isinstance(shop.schema.outcome, Retrieval):
+            return 0
+        config: Any = model.encoder.config
+        answers = catalogue_of(shop.dataset, shop.schema)
+        vectors: int = len(answers) * config.hidden_size * np.dtype(VECTOR_TYPE).itemsize
+        return vectors + len(json.dumps(answers, ensure_ascii=False).encode())
+
     def timed(self, form: Student) -> tuple[Timed, int]:
         """Times of an untaught student of this form, and the size of its folder in bytes."""
         model, tokenizer = self._teacher
@@ -109,13 +133,13 @@ class Bench:
         untaught.on_top.load_state_dict(model.on_top.state_dict())
         if form.prune is not None:
             for layer in prunable(untaught.encoder):
-                layer.keep(range(layer.heads // 2), range(layer.units // 2))
+                layer.keep(range(max(1, layer.heads // 2)), range(max(1, layer.units // 2)))
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
             folder = pack(untaught, tokenizer, Path(place, "plain"), self.workshop.schema)
             if ways := self.workshop.recipe.compress.quantize:
                 plain = (folder / MODEL).rename(folder.with_suffix(".onnx"))
                 quantize(ways[0], plain, folder / MODEL, self._inputs.alone(tokenizer.pad_token_id))
-            size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+            size_bytes = sum(file.stat().st_size for file in folder.iterdir()) + self._catalogue_bytes
             records = self.rows.records(self.workshop.schema.text[0])
             return Timed(self.measures(form), self.tokens, _times(EdgeModel(folder), records)), size_bytes
 

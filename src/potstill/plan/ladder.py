@@ -56,7 +56,7 @@ def table(rungs: Sequence[Rung], meaning: Meaning) -> Table:
         found.add_column(head, justify="left" if head == "step" else "right", no_wrap=True)
     first = rungs[0]
     for rung in rungs:
-        kept = f"{rung.figure / first.figure:.1%}" if meaning.zero_is_nothing else "–"
+        kept = f"{rung.figure / first.figure:.1%}" if meaning.zero_is_nothing and first.figure > 0 else "–"
         found.add_row(
             rung.name,
             meaning.form.format(rung.figure),

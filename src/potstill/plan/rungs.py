@@ -10,19 +10,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from potstill.compress.pack import pack
 from potstill.compress.settle import settle
 from potstill.data.dataset import Rows, read_rows
 from potstill.errors import UserError
-from potstill.evaluate.candidates import from_edge
+from potstill.evaluate.candidates import from_edge, taught_probabilities
 from potstill.evaluate.latency import measure
 from potstill.learn.model import encode, load_model, predict_logits
-from potstill.learn.signals import read_signals
 from potstill.metrics import Meaning, meanings_of, primary, score
-from potstill.outcomes import Outcome, Probabilities, Retrieval, probabilities_of
+from potstill.outcomes import Outcome, Probabilities, Retrieval
 from potstill.recipe import Compress, Recipe, Student
 from potstill.steps.press import Origin, Press
 from potstill.store import folder_digest
@@ -67,8 +65,7 @@ class Ladder:
     @cached_property
     def timed(self) -> Rows:
         """Those whose answers are timed, evenly spread."""
-        count = min(len(self.rows), self.workshop.recipe.evaluate.latency_rows)
-        return self.rows.at(np.linspace(0, len(self.rows) - 1, count).astype(int).tolist())
+        return self.rows.spread(self.workshop.recipe.evaluate.latency_rows)
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -103,7 +100,8 @@ class Ladder:
 
     def _teacher_in_torch(self) -> Rung:
         model, tokenizer = load_model(self.workshop.teacher)
-        said = read_signals(self.workshop.signals, self.rows.row).astype(np.float32)
+        validation = read_rows(self.workshop.dataset, "validation", self.workshop.schema)
+        probabilities = taught_probabilities(self.workshop.signals, self.outcome, validation, self.rows)
 
         def answer(row: int) -> None:
             inputs = replace(encode(tokenizer, self.timed.at([row]), model.head), answers=None)
@@ -112,7 +110,6 @@ class Ladder:
         with one_thread():
             p50_ms = measure(answer, range(len(self.timed))).p50_ms
         needed = [*self.workshop.teacher.glob("*.safetensors"), self.workshop.teacher / "tokenizer.json"]
-        probabilities = probabilities_of(self.outcome, said, self.rows.value)
         return Rung("teacher in PyTorch", self._figure(probabilities), p50_ms, sum(f.stat().st_size for f in needed))
 
     def _student(self, name: str, form: Student, settings: Compress, folder: Path) -> Iterator[Rung]:

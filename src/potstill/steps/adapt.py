@@ -6,6 +6,7 @@ from pathlib import Path
 from potstill.data.dataset import read_schema
 from potstill.learn.adapt import adapt_encoder
 from potstill.learn.checkpoint import unfinished
+from potstill.learn.model import save_encoder
 from potstill.learn.student import HISTORY, OnEpoch, labelled_rows, pooled_rows, silently
 from potstill.recipe import Adapt, Teacher
 from potstill.steps.teach import untaught
@@ -47,7 +48,6 @@ def adapt(
     with unfinished(checkpoints, "adapt", schema.digest, teacher, settings) as kept:
         encoder, epochs = adapt_encoder(encoder, tokenizer, texts, settings, head.max_tokens, on_epoch, kept)
         with writing(adapted) as draft:
-            encoder.save_pretrained(draft)  # type: ignore[operator]
-            tokenizer.save_pretrained(draft)
+            save_encoder(encoder, tokenizer, draft)
             (draft / HISTORY).write_text(json.dumps([vars(epoch) for epoch in epochs], indent=1), encoding="utf-8")
     return {"validation_loss": min(epoch.validation_loss for epoch in epochs)}

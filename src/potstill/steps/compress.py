@@ -1,6 +1,6 @@
 """Compress: the student as small files that a shop's CPU path can load."""
 
-import json
+import math
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from potstill.compress.settle import TEMPERED
 from potstill.outcomes import parts_of
 from potstill.recipe import Compress
 from potstill.steps.press import Origin, Press
-from potstill.store import writing
+from potstill.store import to_json, writing
 
 # In the folder of all files: what each step cost and gained.
 STEPS = "steps.json"
@@ -37,13 +37,13 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         plain, small = [one for one in made if one.is_float][-1], made[-1]
         shutil.copytree(plain.folder, draft / FLOAT)
         shutil.copytree(small.folder, draft / SMALL)
-        (draft / STEPS).write_text(json.dumps([asdict(step) for step in press.steps], indent=1), encoding="utf-8")
+        (draft / STEPS).write_text(to_json([asdict(step) for step in press.steps]), encoding="utf-8")
     tempered = [part for part in parts_of(small.outcome) if isinstance(part.outcome, TEMPERED)]
     return {
         **{part.named("temperature"): part.outcome.temperature for part in tempered},
         **{name: small.card[name] for name in ("parity_max_difference", "parity_argmax_agreement")},
         "float_bytes": plain.bytes,
         "small_bytes": small.bytes,
-        **{f"{step.name}_lost": step.lost for step in press.steps},
+        **{f"{step.name}_lost": step.lost for step in press.steps if math.isfinite(step.lost)},
         **{f"{step.name}_{name}": value for step in press.steps for name, value in step.more.items()},
     }

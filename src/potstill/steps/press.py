@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from potstill.compress.export import check_parity
-from potstill.compress.index import index
+from potstill.compress.index import catalogue_of, index
 from potstill.compress.pack import MODEL, pack, write_words
 from potstill.compress.quantize import Batch, quantize
 from potstill.compress.settle import settle
 from potstill.compress.sparse import sparsify, sparsity
 from potstill.compress.trim import changed_tokens, trim
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema
-from potstill.data.split import SPLITS
 from potstill.edge import CARD
 from potstill.evaluate.candidates import Candidate, from_edge
 from potstill.evaluate.fidelity import flips
 from potstill.evaluate.latency import measure
-from potstill.learn.model import TaskModel, encode, load_model
+from potstill.evaluate.trivial import of_all_tasks
+from potstill.learn.model import Inputs, TaskModel, encode, load_model
 from potstill.learn.student import labelled_rows, pooled_rows
 from potstill.machine import instruction_set
 from potstill.metrics import better, meanings_of, primary, score
@@ -30,8 +31,6 @@ from potstill.outcomes import Outcome, Retrieval
 from potstill.recipe import Compress, Quantization
 
 TIMED_ROWS = 100
-# Keeps a share of a figure finite where it is zero.
-TINY = 1e-12
 # How what some steps have to tell is said.
 TOLD = {
     "changed_tokens": "{:.1%} of the test rows' tokens are read otherwise",
@@ -57,9 +56,11 @@ class Step:
 
     Attributes:
         name: of the step.
-        kept: whether it cost no more than the recipe allows.
+        kept: whether it went into the files: it is affordable, and no other way to quantise came before it.
+        affordable: whether it cost no more than the recipe allows.
         figure: the deciding metric after it.
-        lost: share of the figure before that went with it; below 0 where it got better.
+        lost: share that went with it of the figure before, or of its gain over the plain forecast where 0 is nothing
+            special; below 0 where it got better, NaN where it can't be told.
         flips: share of rows whose answer it changed.
         p50_ms: median time of an answer at batch 1 on one thread.
         size_bytes: of the folder.
@@ -68,6 +69,7 @@ class Step:
 
     name: str
     kept: bool
+    affordable: bool
     figure: float
     lost: float
     flips: float
@@ -146,8 +148,8 @@ class Press:
 
     @cached_property
     def catalogue(self) -> list[str]:
-        """All answers of the dataset: what a shop has answered once, it may answer again."""
-        return sorted({text for split in SPLITS for text in read_rows(self.dataset, split, self.schema).catalogue})
+        """All answers of the dataset, where answers are retrieved."""
+        return catalogue_of(self.dataset, self.schema) if isinstance(self.schema.outcome, Retrieval) else []
 
     @property
     def judging(self) -> tuple[Outcome, Rows]:
@@ -170,7 +172,10 @@ class Press:
             made += self._staying(made[-1], self._sparse(made[-1]))
         # All ways are tried, so that they can be compared; the first that may stay does.
         ways = [self._staying(made[-1], self._by_integers(way, made[-1])) for way in self.settings.quantize]
-        return made + next((found for found in ways if found), [])
+        made += next((found for found in ways if found), [])
+        names = {one.name for one in made}
+        self.steps = [replace(step, kept=step.name in names) for step in self.steps]
+        return made
 
     def _trimmed(self, was: Made) -> Made:
         tokenizer = was.tokenizer
@@ -210,8 +215,9 @@ class Press:
 
     def _calibration(self, plain: Made) -> Sequence[Batch]:
         """Inputs of the graph for some training rows, each by itself."""
-        some = self.training.first(self.settings.calibration_rows)
-        return encode(plain.tokenizer, some, plain.model.head).alone(plain.tokenizer.pad_token_id)
+        inputs = encode(plain.tokenizer, self.training.spread(self.settings.calibration_rows), plain.model.head)
+        answers = [] if inputs.answers is None else Inputs(inputs.answers).alone(plain.tokenizer.pad_token_id)
+        return [*inputs.alone(plain.tokenizer.pad_token_id), *answers]
 
     def _finished(
         self, name: str, model: TaskModel, tokenizer: Any, folder: Path, facts: dict[str, Any], more: dict[str, float]
@@ -232,11 +238,12 @@ class Press:
         outcome, rows = self.judging
         figure, lost, flipped = self._figure(after), 0.0, 0.0
         if before is not None:
-            was = self._figure(before)
-            lost = (better(outcome, was) - better(outcome, figure)) / max(abs(was), TINY)
+            lost = self._share_lost(self._figure(before), figure)
             flipped = flips(outcome, before.answers.probabilities, after.answers.probabilities)
-        p50_ms = measure(after.answers.answer, rows.first(TIMED_ROWS).records(self.schema.text[0])).p50_ms
-        step = Step(after.name, lost <= self.settings.most_lost, figure, lost, flipped, p50_ms, after.bytes, after.more)
+        p50_ms = measure(after.answers.answer, rows.spread(TIMED_ROWS).records(self.schema.text[0])).p50_ms
+        # Where it can't be told what went, nothing speaks against the step.
+        affordable = not lost > self.settings.most_lost
+        step = Step(after.name, affordable, affordable, figure, lost, flipped, p50_ms, after.bytes, after.more)
         self.steps.append(step)
         meaning = meanings_of(outcome)[primary(outcome)]
         told = [f"{meaning.title} {meaning.form.format(figure)}, {p50_ms:.2f} ms, {after.bytes / 1e6:.1f} MB"]
@@ -245,9 +252,17 @@ class Press:
         else:
             told.append(f"{flipped:.1%} of answers change")
         told += [TOLD[key].format(value) for key, value in after.more.items() if key in TOLD]
-        told += [] if step.kept else [f"loses {lost:.1%}, which is too much: left out"]
+        told += [] if affordable else [f"loses {lost:.1%}, which is too much: left out"]
         print(f"{after.name}: {'; '.join(told)}")
-        return step.kept
+        return affordable
+
+    def _share_lost(self, was: float, is_now: float) -> float:
+        outcome, rows = self.judging
+        worth = better(outcome, was)
+        if not meanings_of(outcome)[primary(outcome)].zero_is_nothing:
+            plain = of_all_tasks(replace(self.schema, outcome=outcome), self.training, self.validation, rows)
+            worth -= better(outcome, score(outcome, rows.truth, plain)[primary(outcome)])
+        return (better(outcome, was) - better(outcome, is_now)) / worth if worth > 0 else math.nan
 
     def _figure(self, made: Made) -> float:
         outcome, rows = self.judging

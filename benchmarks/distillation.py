@@ -29,7 +29,6 @@ from potstill.metrics import Truth, metrics_of
 from potstill.outcomes import Outcome, parts_of, probabilities_of
 from potstill.recipe import Distill, Recipe, Training, load_recipe
 from potstill.steps.control import control
-from potstill.steps.distill import distill
 from potstill.store import writing
 from potstill.workshop import Workshop
 
@@ -172,15 +171,9 @@ def _answers(root: Path, case: Case) -> tuple[Schema, Truth, dict[str, np.ndarra
         rows = read_rows(shop.dataset, "test", schema)
         answers = {"teacher": read_signals(shop.signals, rows.row).astype(np.float32)}
         alone = recipe.distill.model_copy(update=PATIENT) if case.few else recipe.distill
-        models = {"student": _student(shop, recipe), "control": _control(shop, recipe, alone)}
+        models = {"student": shop.student(recipe.student), "control": _control(shop, recipe, alone)}
         answers |= {name: _logits(folder, shop.dataset, schema) for name, folder in models.items()}
         return schema, rows.truth, answers
-
-
-def _student(shop: Workshop, recipe: Recipe) -> Path:
-    folders = shop.dataset, shop.teacher, shop.signals
-    form, knobs = recipe.student, recipe.distill
-    return shop.once("student", [shop.signals.name, form, knobs], lambda to: distill(*folders, form, knobs, to))
 
 
 def _control(shop: Workshop, recipe: Recipe, knobs: Distill) -> Path:

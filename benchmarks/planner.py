@@ -47,7 +47,7 @@ def main() -> None:
             share = limits.least_ms(operations, 4 * found.measures.layer_weights) / measured
             off = foreseen / measured - 1
             errors += [] if form in probes else [abs(off)]
-            name = words_of(form) + (", half pruned" if form.prune else "") + (" (probe)" if form in probes else "")
+            name = words_of(form) + (" (probe)" if form in probes else "")
             print(f"| {name} | {foreseen:.2f} | {measured:.2f} | {off:+.0%} | {share:.0%} |")
     within = sum(error <= NEAR for error in errors)
     print(

@@ -17,7 +17,7 @@ def compress(
     code_version: str,
     edge: dsl.Output[dsl.Model],
 ) -> str:
-    """Export the student to ONNX, prove it equal to PyTorch, and quantise it to int8.
+    """Export the student to ONNX, prove it equal to PyTorch, and make it smaller step by step.
 
     Args:
         dataset: What ingest wrote.
@@ -28,10 +28,10 @@ def compress(
         recipe_name: Name of the recipe.
         settings: The recipe's compress section.
         code_version: Version and digest of the code.
-        edge: The folders float and int8, each with model, tokenizer and card.
+        edge: The folders float and small, each with model, tokenizer and card, and what each step cost.
 
     Returns:
-        Digest of the int8 folder: the model that is registered.
+        Digest of the folder small: the model that is registered.
     """
     from pathlib import Path
 

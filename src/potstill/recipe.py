@@ -530,13 +530,16 @@ class Compress(Section):
     sparsity: Share = Field(
         0, description="Share of the layers' weights, the smallest, that become zero; a zipped file gets smaller."
     )
-    quantize: list[Quantization] = Field(
+    quantize: Annotated[list[Quantization], BeforeValidator(_listed)] = Field(
         ["dynamic"],
         max_length=5,
         description="Ways to 8-bit integers that are tried; the first that loses little enough is kept, or else float.",
     )
     most_lost: float = Field(
-        0.01, ge=0, le=1, description="Share of the validation figure that one step may cost, or it is left out."
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the validation figure (or of its gain over the plain forecast) that a step may cost.",
     )
     calibration_rows: int = Field(
         200, ge=1, le=100_000, description="Training rows from which static ways take the scale of activations."

@@ -67,7 +67,7 @@ def test_a_graph_that_gives_no_number_fails_parity(model: TaskModel, exported: P
 
 def test_int8_is_smaller_and_stays_near_float(model: TaskModel, exported: Path, tmp_path: Path):
     small = tmp_path / "int8.onnx"
-    quantize("dynamic", exported, small, [])
+    quantize("dynamic", exported, small, list)
     kinds = {node.op_type for node in onnx.load(small).graph.node}
     assert "MatMulInteger" in kinds
     found = run(onnxruntime.InferenceSession(small), pad_batch(IDS, 0))

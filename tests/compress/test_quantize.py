@@ -28,7 +28,7 @@ def plain(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(way: Quantization, plain: Path, folder: Path) -> Path:
     rows = [{name: part.numpy() for name, part in pad_batch([ids], 0).items()} for ids in IDS]
-    quantize(way, plain, folder / f"{way}.onnx", rows)
+    quantize(way, plain, folder / f"{way}.onnx", lambda: rows)
     return folder / f"{way}.onnx"
 
 
@@ -75,6 +75,6 @@ def test_embeddings_alone_leave_the_layers_in_float(plain: Path, tmp_path: Path)
 def test_static_scales_come_from_the_calibration_rows(plain: Path, tmp_path: Path):
     (tmp_path / "few").mkdir()
     few = [{name: part.numpy() for name, part in pad_batch([IDS[1]], 0).items()}]
-    quantize("static", plain, tmp_path / "few" / "static.onnx", few)
+    quantize("static", plain, tmp_path / "few" / "static.onnx", lambda: few)
     all_rows = made("static", plain, tmp_path)
     assert (tmp_path / "few" / "static.onnx").read_bytes() != all_rows.read_bytes()

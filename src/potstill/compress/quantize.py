@@ -21,7 +21,7 @@ MULTIPLIED, LOOKED_UP = ["MatMul", "Gemm"], ["Gather"]
 INT8: dict[str, Any] = {"weight_type": QuantType.QInt8, "reduce_range": True}
 
 
-def quantize(way: Quantization, source: Path, target: Path, calibration: Sequence[Batch]) -> None:
+def quantize(way: Quantization, source: Path, target: Path, calibration: Callable[[], Sequence[Batch]]) -> None:
     """Write a quantised graph.
 
     Dynamic: weights are integers with one scale a channel, or one a matrix; activations are scaled as they come.
@@ -32,7 +32,7 @@ def quantize(way: Quantization, source: Path, target: Path, calibration: Sequenc
         way: which.
         source: the float graph.
         target: the file to write.
-        calibration: the graph's inputs for some rows, for static ways.
+        calibration: makes the graph's inputs for some rows; static ways alone ask for them.
     """
 
     def dynamic(prepared: Path, **options: Any) -> None:
@@ -42,7 +42,7 @@ def quantize(way: Quantization, source: Path, target: Path, calibration: Sequenc
         quantize_static(
             prepared,
             target,
-            _Rows(calibration),
+            _Rows(calibration()),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[*MULTIPLIED, *LOOKED_UP],
             per_channel=per_channel,

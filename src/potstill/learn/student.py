@@ -63,6 +63,12 @@ def pooled_rows(dataset: Path, schema: Schema, rows: Rows) -> Rows:
     return rows.with_pool(read_rows(dataset, UNLABELLED, schema)) if schema.unlabelled else rows
 
 
+def texts_of(dataset: Path, schema: Schema) -> list[str]:
+    """The texts that a model meets while it learns, answers and unlabelled ones among them."""
+    rows = pooled_rows(dataset, schema, read_rows(dataset, "train", schema))
+    return [*rows.text, *rows.catalogue]
+
+
 @dataclass(frozen=True)
 class Further:
     """A training that goes on from the model that the one before gave.

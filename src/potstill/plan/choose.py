@@ -3,28 +3,26 @@
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from potstill.data.dataset import Rows, read_rows
+from potstill.data.dataset import read_rows
 from potstill.data.split import SPLITS
 from potstill.evaluate.candidates import Candidate, baseline_of, from_edge, taught_probabilities
+from potstill.evaluate.judge import Judge
 from potstill.evaluate.latency import measure
-from potstill.evaluate.trivial import of_all_tasks
 from potstill.learn.model import load_model
-from potstill.metrics import Meaning, better, meanings_of, primary, score
-from potstill.outcomes import Outcome, Part, Probabilities, Retrieval, parts_of
+from potstill.metrics import better, meanings_of, primary
+from potstill.outcomes import Part, Retrieval, parts_of
 from potstill.plan.forms import Bench, is_allowed
 from potstill.plan.limits import Limits
 from potstill.plan.predict import Predictor
-from potstill.plan.rungs import words_of
+from potstill.plan.rungs import pressed, words_of
 from potstill.recipe import Static, Student
-from potstill.steps.press import Origin, Press
-from potstill.store import folder_digest
 from potstill.workshop import Workshop
 
 STATIC_WIDTH = 256
@@ -132,72 +130,44 @@ class Planner:
 
     def beside(self) -> None:
         """Judge what a plan is held against: the linear baseline, and a static student where it can be."""
+        judge = self.judge
         splits = {split: read_rows(self.workshop.dataset, split, self.workshop.schema) for split in SPLITS}
-        schema = replace(self.workshop.schema, outcome=self._outcome)
-        self._judge("linear baseline", baseline_of(schema, splits, self._records), None)
+        self._judge("linear baseline", baseline_of(judge.schema, splits, judge.records(judge.rows)), None)
         config: Any = load_model(self.workshop.teacher)[0].encoder.config
         form = Student(static=Static(width=min(STATIC_WIDTH, config.hidden_size)))
-        if is_allowed(self.workshop.recipe, form) and not isinstance(self._outcome, Retrieval):
-            self._press("static student", form, None)
+        if is_allowed(self.workshop.recipe, form) and not isinstance(judge.outcome, Retrieval):
+            self._press(form, None)
 
     @cached_property
-    def rows(self) -> Rows:
-        """The validation rows: those of the test are kept for the contract."""
-        return read_rows(self.workshop.dataset, "validation", self.workshop.schema).judged()
-
-    @property
-    def meaning(self) -> Meaning:
-        """Of the deciding metric."""
-        return meanings_of(self._outcome)[primary(self._outcome)]
+    def judge(self) -> Judge:
+        """Holds models against the validation rows: those of the test are kept for the contract."""
+        return Judge(self.workshop.dataset, "validation")
 
     @cached_property
     def _teachers_figures(self) -> dict[str, float]:
-        signals, schema = self.workshop.signals, self.workshop.schema
-        validation = read_rows(self.workshop.dataset, "validation", schema)
-        return self._figures(taught_probabilities(signals, self._outcome, validation, self.rows))
-
-    @cached_property
-    def _outcome(self) -> Outcome:
-        found = self.workshop.schema.outcome
-        return found.over(self.rows.catalogue) if isinstance(found, Retrieval) else found
-
-    @property
-    def _records(self) -> list[dict[str, object]]:
-        return [dict(record) for record in self.rows.records(self.workshop.schema.text[0])]
-
-    def _figures(self, probabilities: Probabilities) -> dict[str, float]:
-        return score(self._outcome, self.rows.truth, probabilities)
-
-    @cached_property
-    def _trivial_figures(self) -> dict[str, float]:
-        shop = self.workshop
-        schema = replace(shop.schema, outcome=self._outcome)
-        train, validation = (read_rows(shop.dataset, split, shop.schema) for split in ("train", "validation"))
-        return self._figures(of_all_tasks(schema, train, validation, self.rows))
+        judge = self.judge
+        return judge.figures(taught_probabilities(self.workshop.signals, judge.outcome, judge.all_rows, judge.rows))
 
     def _learn(self, forecast: Forecast) -> Tried:
-        pruned = ", half pruned" if forecast.form.prune else ""
-        return self._press(words_of(forecast.form) + pruned, forecast.form, forecast)
+        return self._press(forecast.form, forecast)
 
-    def _press(self, name: str, form: Student, forecast: Forecast | None) -> Tried:
-        shop = self.workshop
-        student = shop.student(form)
-        digests = shop.schema.digest, folder_digest(shop.teacher), folder_digest(student)
+    def _press(self, form: Student, forecast: Forecast | None) -> Tried:
+        rows = self.judge.rows
         with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
-            press = Press(shop.dataset, shop.recipe.compress, Origin(shop.recipe.name, *digests), Path(scratch))
-            folder = press.run(student)[-1].folder
-            return self._judge(name, from_edge(folder, self._records, self.rows), forecast)
+            last = pressed(self.workshop, form, self.workshop.recipe.compress, Path(scratch))[-1]
+            return self._judge(words_of(form), from_edge(last.folder, self.judge.records(rows), rows), forecast)
 
     def _judge(self, name: str, model: Candidate, forecast: Forecast | None) -> Tried:
-        figures = self._figures(model.probabilities)
-        figure, kept = figures[primary(self._outcome)], self.retention(figures)
-        timed = self.rows.spread(self.workshop.recipe.evaluate.latency_rows)
-        time = measure(model.answer, timed.records(self.workshop.schema.text[0]))
+        judge = self.judge
+        figures = judge.figures(model.probabilities)
+        figure, kept = figures[judge.first], self.retention(figures)
+        timed = judge.rows.spread(self.workshop.recipe.evaluate.latency_rows)
+        time = measure(model.answer, judge.records(timed))
         tried = Tried(name, figure, kept, time.p50_ms, time.p95_ms, model.size_bytes, forecast)
         self.tried.append(tried)
         foreseen = f", foreseen {forecast.p50_ms:.2f}" if forecast else ""
         print(
-            f"{name}: {self.meaning.title} {self.meaning.form.format(figure)}, {tried.retention:.1%} of the teacher's; "
+            f"{name}: {judge.words(figure)}, {tried.retention:.1%} of the teacher's; "
             f"{time.p50_ms:.2f} ms{foreseen}; {model.size_bytes / 1e6:.1f} MB"
         )
         return tried
@@ -207,13 +177,14 @@ class Planner:
 
         Of the teacher's figure or, where 0 is nothing special, of its gain over the plain forecast.
         """
-        return min(self._kept(part, figures) for part in parts_of(self._outcome))
+        # Unlike min, NumPy's says NaN where any is.
+        return float(np.min([self._kept(part, figures) for part in parts_of(self.judge.outcome)]))
 
     def _kept(self, part: Part, figures: Mapping[str, float]) -> float:
         first = primary(part.outcome)
         name, start = part.named(first), 0.0
         if not meanings_of(part.outcome)[first].zero_is_nothing:
-            start = better(part.outcome, self._trivial_figures[name])
+            start = better(part.outcome, self.judge.trivial[name])
         own, its = (better(part.outcome, found[name]) - start for found in (figures, self._teachers_figures))
         return own / its if its > 0 else math.nan
 

@@ -63,10 +63,11 @@ def plan(loaded: Recipe, recipe: Path, overrides: Sequence[str], root: Path, con
         chosen = planner.cheapest(promising or forecasts[:1])
     console.print()
     console.print(table(planner, limits))
-    write_text(folder / "frontier.svg", picture(planner.tried, loaded.budget, planner.meaning.title))
+    write_text(folder / "frontier.svg", picture(planner.tried, loaded.budget, planner.judge.meaning.title))
     if chosen is None:
         return Plan(folder / "frontier.svg", None, missed(planner, loaded.budget))
-    form = chosen.forecast.form if chosen.forecast else loaded.student
+    assert chosen.forecast is not None  # noqa: S101 - those beside have none, and are never chosen
+    form = chosen.forecast.form
     told = yaml.safe_dump(form.model_dump(mode="json", exclude_defaults=True), default_flow_style=True, width=1000)
     write_text(folder / "best.yaml", changed_recipe(recipe, [*overrides, f"student={told.strip()}"]))
     measured = f"{chosen.retention:.1%} of the teacher, {chosen.p95_ms:.2f} ms (p95), {chosen.size_bytes / 1e6:.1f} MB"
@@ -79,7 +80,7 @@ def table(planner: Planner, limits: Limits) -> Table:
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     heads = (
         "form",
-        f"validation {planner.meaning.title}",
+        f"validation {planner.judge.meaning.title}",
         "retention",
         "p50 ms",
         "foreseen",
@@ -93,7 +94,7 @@ def table(planner: Planner, limits: Limits) -> Table:
         share = tried.limit_share(limits)
         found.add_row(
             tried.name,
-            planner.meaning.form.format(tried.figure),
+            planner.judge.meaning.form.format(tried.figure),
             f"{tried.retention:.1%}",
             f"{tried.p50_ms:.2f}",
             f"{tried.forecast.p50_ms:.2f}" if tried.forecast else "–",
@@ -122,7 +123,7 @@ def missed(planner: Planner, budget: Budget) -> str:
 
 
 def picture(tried: Sequence[Tried], budget: Budget, title: str) -> str:
-    """As SVG: quality against time, the marker's area growing with the files; what the budget allows is shaded."""
+    """As SVG: quality against time, the marker's area growing with the files; lines show what the budget asks."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 4.4), layout="constrained")
         axes = figure.subplots()

@@ -22,6 +22,7 @@ from potstill.evaluate.latency import times_ms
 from potstill.learn.anatomy import BERT_LIKE, layer_stack
 from potstill.learn.model import Inputs, TaskModel, encode, load_model
 from potstill.learn.pruned import PRUNED, prunable
+from potstill.learn.student import texts_of
 from potstill.outcomes import Floats, Retrieval
 from potstill.plan.predict import Measures, Timed
 from potstill.recipe import Prune, Recipe, Student
@@ -29,19 +30,20 @@ from potstill.workshop import Workshop
 
 LAYERS = (1, 2, 3, 4, 6, 8, 12)
 # Half of both: what is left learns once more.
-HALF = {"heads": 0.5, "feed_forward": 0.5}
+HALF = 0.5
 TIMED_ROWS, ROUNDS = 60, 5
 
 
 def candidates(layers: int, form: Student, can_prune: bool) -> list[Student]:
-    """Students of the teacher's layers, from one layer to all, whole and with half of each layer pruned.
+    """Students of the teacher's layers, from one layer to all, whole and half pruned.
 
     Args:
         layers: of the teacher.
         form: the recipe's; how the rest of it prunes and learns stays.
         can_prune: whether the encoder is of a kind that can be.
     """
-    pruned = form.prune.model_copy(update=HALF) if form.prune else Prune.model_validate(HALF)
+    half = {"heads": HALF, "feed_forward": HALF}
+    pruned = form.prune.model_copy(update=half) if form.prune else Prune(**half)
     prunes = [None, pruned] if can_prune else [None]
     plain = form.model_copy(update={"keep": None, "static": None, "encoder": None, "narrow": None})
     counts = [count for count in LAYERS if count <= layers]
@@ -73,7 +75,7 @@ class Bench:
     def _teacher(self) -> tuple[TaskModel, Any]:
         model, tokenizer = load_model(self.workshop.teacher)
         if self.workshop.recipe.compress.vocabulary == "trim":
-            texts = read_rows(self.workshop.dataset, "train", self.workshop.schema).text
+            texts = texts_of(self.workshop.dataset, self.workshop.schema)
             model.encoder, tokenizer = trim(model.encoder, tokenizer, texts, "compress.vocabulary")
         return model, tokenizer
 
@@ -106,7 +108,7 @@ class Bench:
         """Of a form."""
         model, _ = self._teacher
         config: Any = model.encoder.config
-        share = 0.5 if form.prune else 1.0
+        share = 1 - HALF if form.prune else 1.0
         return Measures(
             layers=form.layers,
             width=config.hidden_size,
@@ -133,12 +135,12 @@ class Bench:
         untaught.on_top.load_state_dict(model.on_top.state_dict())
         if form.prune is not None:
             for layer in prunable(untaught.encoder):
-                layer.keep(range(max(1, layer.heads // 2)), range(max(1, layer.units // 2)))
+                layer.keep(*(range(max(1, round(parts * (1 - HALF)))) for parts in (layer.heads, layer.units)))
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
             folder = pack(untaught, tokenizer, Path(place, "plain"), self.workshop.schema)
             if ways := self.workshop.recipe.compress.quantize:
                 plain = (folder / MODEL).rename(folder.with_suffix(".onnx"))
-                quantize(ways[0], plain, folder / MODEL, self._inputs.alone(tokenizer.pad_token_id))
+                quantize(ways[0], plain, folder / MODEL, lambda: self._inputs.alone(tokenizer.pad_token_id))
             size_bytes = sum(file.stat().st_size for file in folder.iterdir()) + self._catalogue_bytes
             records = self.rows.records(self.workshop.schema.text[0])
             return Timed(self.measures(form), self.tokens, _times(EdgeModel(folder), records)), size_bytes

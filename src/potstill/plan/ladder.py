@@ -41,11 +41,11 @@ def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
         rungs = []
         for rung in climber.climb():
             rungs.append(rung)
-            print(f"{rung.name}: {climber.meaning.form.format(rung.figure)}, {rung.p50_ms:.2f} ms")
+            print(f"{rung.name}: {climber.judge.meaning.form.format(rung.figure)}, {rung.p50_ms:.2f} ms")
     console.print()
-    console.print(table(rungs, climber.meaning))
+    console.print(table(rungs, climber.judge.meaning))
     write_text(folder / "ladder.csv", written(rungs))
-    write_text(folder / "ladder.svg", picture(rungs, climber.meaning))
+    write_text(folder / "ladder.svg", picture(rungs, climber.judge.meaning))
     return folder / "ladder.svg"
 
 

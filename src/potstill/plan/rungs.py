@@ -17,12 +17,12 @@ from potstill.compress.settle import settle
 from potstill.data.dataset import Rows, read_rows
 from potstill.errors import UserError
 from potstill.evaluate.candidates import from_edge, taught_probabilities
+from potstill.evaluate.judge import Judge
 from potstill.evaluate.latency import measure
 from potstill.learn.model import encode, load_model, predict_logits
-from potstill.metrics import Meaning, meanings_of, primary, score
-from potstill.outcomes import Outcome, Probabilities, Retrieval
+from potstill.outcomes import Probabilities
 from potstill.recipe import Compress, Recipe, Student
-from potstill.steps.press import Origin, Press
+from potstill.steps.press import Made, Origin, Press
 from potstill.store import folder_digest
 from potstill.workshop import Workshop
 
@@ -58,25 +58,14 @@ class Ladder:
     workshop: Workshop
 
     @cached_property
-    def rows(self) -> Rows:
-        """Those of the test by which models are judged."""
-        return read_rows(self.workshop.dataset, "test", self.workshop.schema).judged()
-
-    @cached_property
     def timed(self) -> Rows:
         """Those whose answers are timed, evenly spread."""
-        return self.rows.spread(self.workshop.recipe.evaluate.latency_rows)
+        return self.judge.rows.spread(self.workshop.recipe.evaluate.latency_rows)
 
     @cached_property
-    def outcome(self) -> Outcome:
-        """What is judged; of a retrieval, among the test rows' answers."""
-        found = self.workshop.schema.outcome
-        return found.over(self.rows.catalogue) if isinstance(found, Retrieval) else found
-
-    @property
-    def meaning(self) -> Meaning:
-        """Of the deciding metric."""
-        return meanings_of(self.outcome)[primary(self.outcome)]
+    def judge(self) -> Judge:
+        """Holds models against the test rows."""
+        return Judge(self.workshop.dataset, "test")
 
     def climb(self) -> Iterator[Rung]:
         """Rung by rung.
@@ -101,7 +90,7 @@ class Ladder:
     def _teacher_in_torch(self) -> Rung:
         model, tokenizer = load_model(self.workshop.teacher)
         validation = read_rows(self.workshop.dataset, "validation", self.workshop.schema)
-        probabilities = taught_probabilities(self.workshop.signals, self.outcome, validation, self.rows)
+        probabilities = taught_probabilities(self.workshop.signals, self.judge.outcome, validation, self.judge.rows)
 
         def answer(row: int) -> None:
             inputs = replace(encode(tokenizer, self.timed.at([row]), model.head), answers=None)
@@ -115,22 +104,25 @@ class Ladder:
     def _student(self, name: str, form: Student, settings: Compress, folder: Path) -> Iterator[Rung]:
         """The rungs of a student, from its export on."""
         folder.mkdir()
-        shop = self.workshop
-        student = shop.student(form)
-        digests = shop.schema.digest, folder_digest(shop.teacher), folder_digest(student)
-        for made in Press(shop.dataset, settings, Origin(shop.recipe.name, *digests), folder).run(student):
-            yield self._packed(
-                WORDS.get(made.name, name if made.name == "export" else f"int8, {made.name}"), made.folder
-            )
+        names = {"export": name, **WORDS}
+        for made in pressed(self.workshop, form, settings, folder):
+            yield self._packed(names.get(made.name, f"int8, {made.name}"), made.folder)
 
     def _packed(self, name: str, folder: Path) -> Rung:
-        text = self.workshop.schema.text[0]
-        model = from_edge(folder, self.rows.records(text), self.rows)
-        p50_ms = measure(model.answer, self.timed.records(text)).p50_ms
+        judge = self.judge
+        model = from_edge(folder, judge.records(judge.rows), judge.rows)
+        p50_ms = measure(model.answer, judge.records(self.timed)).p50_ms
         return Rung(name, self._figure(model.probabilities), p50_ms, model.size_bytes)
 
     def _figure(self, probabilities: Probabilities) -> float:
-        return score(self.outcome, self.rows.truth, probabilities)[primary(self.outcome)]
+        return self.judge.figures(probabilities)[self.judge.first]
+
+
+def pressed(workshop: Workshop, form: Student, settings: Compress, scratch: Path) -> list[Made]:
+    """A student of this form after each step of compression that stayed."""
+    student = workshop.student(form)
+    digests = workshop.schema.digest, folder_digest(workshop.teacher), folder_digest(student)
+    return Press(workshop.dataset, settings, Origin(workshop.recipe.name, *digests), scratch).run(student)
 
 
 def refuse_several_teachers(recipe: Recipe) -> None:
@@ -147,7 +139,7 @@ def refuse_several_teachers(recipe: Recipe) -> None:
 def words_of(form: Student) -> str:
     """A student's form in a few words."""
     if form.static is not None:
-        return f"static student, {form.static.width} wide"
+        return "static student"
     if form.encoder is not None:
         return f"student of {form.encoder}"
     layers = (
@@ -155,7 +147,8 @@ def words_of(form: Student) -> str:
         if isinstance(form.keep, list)
         else f"{form.layers} layer{'s' * (form.layers > 1)}"
     )
-    return f"student of {layers}" + (f", {form.narrow.width} wide" if form.narrow else "")
+    narrow = f", {form.narrow.width} wide" if form.narrow else ""
+    return f"student of {layers}{narrow}" + (", pruned" if form.prune else "")
 
 
 @contextlib.contextmanager

@@ -98,8 +98,8 @@ def distill(
     if settings.fine_tune is not None:
         further.append(_fine_tuning(settings.then(settings.fine_tune), schema.outcome, weights))
     # The table's manifest names teacher and dataset.
-    with unfinished(checkpoints, "distill", table_digest(signals), form, settings) as unfinished_one:
-        place = Place(student, on_epoch, unfinished_one)
+    with unfinished(checkpoints, "distill", table_digest(signals), form, settings) as place_for_checkpoints:
+        place = Place(student, on_epoch, place_for_checkpoints)
         return learn(rows, head, lambda: make_student(form), own, settings, place, views, further)
 
 

@@ -17,16 +17,16 @@ from potstill.compress.quantize import Batch, quantize
 from potstill.compress.settle import settle
 from potstill.compress.sparse import sparsify, sparsity
 from potstill.compress.trim import changed_tokens, trim
-from potstill.data.dataset import Rows, Schema, read_rows, read_schema
+from potstill.data.dataset import Schema, read_rows, read_schema
 from potstill.edge import CARD
 from potstill.evaluate.candidates import Candidate, from_edge
 from potstill.evaluate.fidelity import flips
+from potstill.evaluate.judge import Judge
 from potstill.evaluate.latency import measure
-from potstill.evaluate.trivial import of_all_tasks
 from potstill.learn.model import Inputs, TaskModel, encode, load_model
-from potstill.learn.student import labelled_rows, pooled_rows
+from potstill.learn.student import texts_of
 from potstill.machine import instruction_set
-from potstill.metrics import better, meanings_of, primary, score
+from potstill.metrics import better
 from potstill.outcomes import Outcome, Retrieval
 from potstill.recipe import Compress, Quantization
 
@@ -132,19 +132,14 @@ class Press:
     steps: list[Step] = field(default_factory=list)
 
     @cached_property
+    def judge(self) -> Judge:
+        """Holds candidates against the validation rows."""
+        return Judge(self.dataset, "validation")
+
+    @cached_property
     def schema(self) -> Schema:
         """Of the dataset."""
         return read_schema(self.dataset)
-
-    @cached_property
-    def validation(self) -> Rows:
-        """The rows that judge."""
-        return read_rows(self.dataset, "validation", self.schema)
-
-    @cached_property
-    def training(self) -> Rows:
-        """The rows that the student has learnt from."""
-        return labelled_rows(self.dataset, self.schema)[0]
 
     @cached_property
     def catalogue(self) -> list[str]:
@@ -152,10 +147,9 @@ class Press:
         return catalogue_of(self.dataset, self.schema) if isinstance(self.schema.outcome, Retrieval) else []
 
     @property
-    def judging(self) -> tuple[Outcome, Rows]:
-        """What is judged, and by which rows; of a retrieval, among these rows' answers."""
-        rows, outcome = self.validation.judged(), self.schema.outcome
-        return (outcome.over(rows.catalogue) if isinstance(outcome, Retrieval) else outcome), rows
+    def _texts(self) -> list[str]:
+        """Those whose pieces stay: what the student has met, and the answers that it is to choose from."""
+        return [*texts_of(self.dataset, self.schema), *self.catalogue]
 
     def run(self, student: Path) -> list[Made]:
         """The student as it is after each step that stayed: exported, trimmed, with zeros, as integers.
@@ -179,18 +173,16 @@ class Press:
 
     def _trimmed(self, was: Made) -> Made:
         tokenizer = was.tokenizer
-        rows = pooled_rows(self.dataset, self.schema, self.training)
         kept = copy.deepcopy(was.model)
-        kept.encoder, small = trim(kept.encoder, tokenizer, [*rows.text, *self.catalogue], "compress.vocabulary")
+        kept.encoder, small = trim(kept.encoder, tokenizer, self._texts, "compress.vocabulary")
         texts = read_rows(self.dataset, "test", self.schema).text
         more = {"changed_tokens": changed_tokens(tokenizer, small, texts), "pieces": len(small)}
         return self._packed("trim", kept, small, more)
 
     def _sparse(self, was: Made) -> Made:
-        model, tokenizer = was.model, was.tokenizer
-        thin = copy.deepcopy(model)
+        thin = copy.deepcopy(was.model)
         sparsify(thin.encoder, self.settings.sparsity)
-        made = self._packed("sparse", thin, tokenizer, {})
+        made = self._packed("sparse", thin, was.tokenizer, {})
         packed, before = (len(zlib.compress((folder / MODEL).read_bytes())) for folder in (made.folder, was.folder))
         return replace(made, more={"zeros": sparsity(thin.encoder), "packed_share": packed / before})
 
@@ -200,7 +192,7 @@ class Press:
 
     def _packed(self, name: str, model: TaskModel, tokenizer: Any, more: dict[str, float]) -> Made:
         folder = pack(model, tokenizer, self.scratch / name, self.schema)
-        few = self.validation.first(self.settings.parity_rows)
+        few = self.judge.all_rows.first(self.settings.parity_rows)
         inputs = replace(encode(tokenizer, few, model.head), answers=None)
         parity = check_parity(model, folder / MODEL, inputs, tokenizer.pad_token_id, self.settings.parity_atol)
         return self._finished(name, model, tokenizer, folder, {**asdict(parity), "precision": "float32"}, more)
@@ -208,14 +200,15 @@ class Press:
     def _by_integers(self, way: Quantization, plain: Made) -> Made:
         folder = self.scratch / way
         folder.mkdir()
-        quantize(way, plain.folder / MODEL, folder / MODEL, self._calibration(plain))
+        quantize(way, plain.folder / MODEL, folder / MODEL, lambda: self._calibration(plain))
         parity = {name: value for name, value in plain.card.items() if name.startswith("parity_")}
         precision = {"precision": "int8", "quantization": way}
         return self._finished(way, plain.model, plain.tokenizer, folder, parity | precision, {})
 
     def _calibration(self, plain: Made) -> Sequence[Batch]:
         """Inputs of the graph for some training rows, each by itself."""
-        inputs = encode(plain.tokenizer, self.training.spread(self.settings.calibration_rows), plain.model.head)
+        some = read_rows(self.dataset, "train", self.schema).spread(self.settings.calibration_rows)
+        inputs = encode(plain.tokenizer, some, plain.model.head)
         answers = [] if inputs.answers is None else Inputs(inputs.answers).alone(plain.tokenizer.pad_token_id)
         return [*inputs.alone(plain.tokenizer.pad_token_id), *answers]
 
@@ -225,28 +218,27 @@ class Press:
         """Words, temperatures and catalogue beside the graph, and its answers to the validation rows."""
         told = {**asdict(self.origin), **facts, "instruction_set": instruction_set()}
         write_words(model, tokenizer, folder, self.schema, told)
-        outcome = settle(folder, self.validation)
+        outcome = settle(folder, self.judge.all_rows)
         if isinstance(self.schema.outcome, Retrieval):
             index(folder, self.catalogue)
-        _, rows = self.judging
-        answers = from_edge(folder, rows.records(self.schema.text[0]), rows)
+        rows = self.judge.rows
+        answers = from_edge(folder, self.judge.records(rows), rows)
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         return Made(name, model, tokenizer, folder, outcome, card, answers, more)
 
     def _judge(self, before: Made | None, after: Made) -> bool:
         """Keep and print what a step cost and gained; whether it may stay."""
-        outcome, rows = self.judging
-        figure, lost, flipped = self._figure(after), 0.0, 0.0
+        judge, lost, flipped = self.judge, 0.0, 0.0
+        figure = self._figure(after)
         if before is not None:
             lost = self._share_lost(self._figure(before), figure)
-            flipped = flips(outcome, before.answers.probabilities, after.answers.probabilities)
-        p50_ms = measure(after.answers.answer, rows.spread(TIMED_ROWS).records(self.schema.text[0])).p50_ms
+            flipped = flips(judge.outcome, before.answers.probabilities, after.answers.probabilities)
+        p50_ms = measure(after.answers.answer, judge.records(judge.rows.spread(TIMED_ROWS))).p50_ms
         # Where it can't be told what went, nothing speaks against the step.
         affordable = not lost > self.settings.most_lost
         step = Step(after.name, affordable, affordable, figure, lost, flipped, p50_ms, after.bytes, after.more)
         self.steps.append(step)
-        meaning = meanings_of(outcome)[primary(outcome)]
-        told = [f"{meaning.title} {meaning.form.format(figure)}, {p50_ms:.2f} ms, {after.bytes / 1e6:.1f} MB"]
+        told = [f"{judge.words(figure)}, {p50_ms:.2f} ms, {after.bytes / 1e6:.1f} MB"]
         if before is None:
             told.append("equals PyTorch on {parity_rows} rows within {parity_max_difference:.1e}".format(**after.card))
         else:
@@ -257,13 +249,10 @@ class Press:
         return affordable
 
     def _share_lost(self, was: float, is_now: float) -> float:
-        outcome, rows = self.judging
-        worth = better(outcome, was)
-        if not meanings_of(outcome)[primary(outcome)].zero_is_nothing:
-            plain = of_all_tasks(replace(self.schema, outcome=outcome), self.training, self.validation, rows)
-            worth -= better(outcome, score(outcome, rows.truth, plain)[primary(outcome)])
-        return (better(outcome, was) - better(outcome, is_now)) / worth if worth > 0 else math.nan
+        judge = self.judge
+        before, after = (better(judge.outcome, figure) for figure in (was, is_now))
+        plain = 0.0 if judge.meaning.zero_is_nothing else better(judge.outcome, judge.trivial[judge.first])
+        return (before - after) / (before - plain) if before > plain else math.nan
 
     def _figure(self, made: Made) -> float:
-        outcome, rows = self.judging
-        return score(outcome, rows.truth, made.answers.probabilities)[primary(outcome)]
+        return self.judge.figures(made.answers.probabilities)[self.judge.first]

@@ -16,7 +16,7 @@ from potstill.learn.checkpoint import unfinished
 from potstill.learn.committee import likeliest, mixed
 from potstill.learn.model import Head, TaskModel, load_encoder
 from potstill.learn.objective import hard_loss, weights_asked
-from potstill.learn.student import OnEpoch, Place, head_of, labelled_rows, learn, pooled_rows, silently
+from potstill.learn.student import OnEpoch, Place, head_of, labelled_rows, learn, silently, texts_of
 from potstill.learn.teachers import DIVISION, FOLDS, OTHERS, logits_of, member_folders, write_weights
 from potstill.learn.trainer import Loss
 from potstill.metrics import score
@@ -155,7 +155,6 @@ def untaught(dataset: Path, settings: Teacher) -> tuple[nn.Module, Any, Head]:
     schema = read_schema(dataset)
     if settings.vocabulary == "trim":
         before = len(tokenizer)
-        rows = pooled_rows(dataset, schema, labelled_rows(dataset, schema)[0])
-        encoder, tokenizer = trim(encoder, tokenizer, [*rows.text, *rows.catalogue])
+        encoder, tokenizer = trim(encoder, tokenizer, texts_of(dataset, schema))
         print(f"vocabulary trimmed from {before:,} to {len(tokenizer):,} pieces")
     return encoder, tokenizer, head_of(schema, settings.pooling, settings.max_tokens)

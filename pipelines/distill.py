@@ -153,9 +153,32 @@ def build(recipe: Recipe) -> BaseComponent:
                 teacher=_only(teacher, "pooling", "max_tokens", "vocabulary"),
             ).set_display_name("Train the control, without a teacher")
             student = {"student": small.outputs["student"], "student_digest": small.outputs["Output"]}
+            before = {}
+            if recipe.cascade:
+                sooner = distill(
+                    **dataset,
+                    **taught,
+                    **signals,
+                    layers=recipe.cascade.first.layers,
+                    temperature=temperature,
+                    alpha=alpha,
+                    epochs=recipe.cascade.epochs or epochs,
+                    learning_rate=recipe.cascade.learning_rate or learning_rate,
+                    form=_rest(recipe.cascade.first, "layers"),
+                    settings=distill_settings,
+                    store=store,
+                    step="first",
+                ).set_display_name("Distil the first of the cascade")
+                before = {
+                    "first": sooner.outputs["student"],
+                    "first_digest": sooner.outputs["Output"],
+                    "cascade": _rest(recipe.cascade),
+                }
+                extra = [*extra, sooner]
             file = compress(
                 **dataset,
                 **student,
+                **before,
                 teacher_digest=large.outputs["Output"],
                 settings=compress_settings,
             ).set_display_name("Compress to ONNX int8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import write_edge
+from tiny import write_cascade, write_edge
 
 from potstill.edge import EdgeModel
 
@@ -100,3 +100,21 @@ def test_what_is_no_text_is_refused_and_what_is_missing_is_not(edge: EdgeModel):
         edge.answer([{"review": 3}])
     with pytest.raises(ValueError, match="no text in 'review'"):
         edge.answer([{"review": math.nan}])
+
+
+def test_of_a_cascade_the_first_answers_what_it_is_sure_of_and_the_larger_one_the_rest(tmp_path: Path):
+    edge = EdgeModel(write_cascade(tmp_path / "edge"))
+    # The first says 0.88 of the first row and 0.5 of the others.
+    found = edge.probabilities(["good", "good bad", "kettle"])
+    assert found[:, 1] == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-8)), 0.5])
+    assert [answer["label"] for answer in edge.answer(["good bad", "bad"])] == ["positive", "negative"]
+
+
+def test_the_larger_model_of_a_cascade_can_be_asked_alone(tmp_path: Path):
+    folder = write_cascade(tmp_path / "edge")
+    assert EdgeModel(folder, alone=True).probabilities(["good"])[0, 1] == pytest.approx(1 / (1 + math.exp(-10)))
+
+
+def test_a_row_that_a_cascade_can_not_read_is_told_like_any(tmp_path: Path):
+    with pytest.raises(ValueError, match="no text in 'review'"):
+        EdgeModel(write_cascade(tmp_path / "edge")).answer([{"title": "good"}])

@@ -195,7 +195,15 @@ RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
             ("tasks.sentiment.kind=retrieval", "distill.align=1", "student.static={}"),
             "distill.align compares vectors of one width",
         ),
-        (("teacher.pooling=cls", "student.static={width: 64}"), "student.static has no first token"),
+        ((*RATE, "cascade={first: {layers: 1}}"), "cascade: only of classes is one sure or not"),
+        (("cascade={first: {layers: 1, static: {}, keep: [1]}}",), "static has no layers to keep"),
+        (
+            ("cascade={first: {static: {}}}", "distill.terms={kl: 1, hidden: 1}"),
+            "cascade.first: distill.terms.hidden compares layers",
+        ),
+        (("cascade={most_lost: 0.1}",), "cascade.first: missing; expected: Form of the smaller one"),
+        (("student.narrow={width: 8}",), "student.narrow.heads: missing; expected: Of its attention"),
+        (("student.narrow={width: 8, heads: 2, haeds: 2}",), "did you mean student.narrow.heads?"),
         (("data.unlabelled=more.csv", "distill.alpha=0"), "data.unlabelled teaches by the teacher's logits"),
         (
             ("tasks.sentiment.kind=retrieval", "signals.vectors=true"),
@@ -275,3 +283,10 @@ def test_several_teachers_of_a_retrieval_are_refused(tmp_path: Path):
 
 def test_a_setting_looks_the_same_whether_it_was_given_or_not(tmp_path: Path):
     assert repr(load(tmp_path, GOOD, "distill.focus=0", "teacher.balance=0")) == repr(load(tmp_path))
+
+
+def test_the_first_of_a_cascade_is_taught_like_the_student_but_for_what_is_said(tmp_path: Path):
+    recipe = load(tmp_path, GOOD, "cascade={first: {static: {width: 64}}, learning_rate: 0.01}", "distill.epochs=9")
+    assert recipe.cascade is not None
+    knobs = recipe.cascade.knobs(recipe.distill)
+    assert (knobs.learning_rate, knobs.epochs, knobs.alpha) == (0.01, 9, recipe.distill.alpha)

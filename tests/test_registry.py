@@ -13,7 +13,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from tiny import fresh_mlflow, write_edge
+from tiny import fresh_mlflow, write_cascade, write_edge
 
 from potstill import registry
 from potstill.edge import EdgeModel
@@ -150,6 +150,18 @@ def test_an_edge_folder_is_fetched_by_name_alias_or_number(shelf: Bench, referen
         assert folder_digest(folder) == folder_digest(shelf.folder / "edge")
         assert EdgeModel(folder).answer(["good"])[0]["label"] == "positive"
     assert not folder.exists()
+
+
+def test_a_cascade_is_one_version_that_answers_by_both_models(bench: Bench):
+    bench.register(write_cascade(bench.folder / "edge"), "champion")
+    with registry.fetched(MODEL) as folder:
+        assert folder_digest(folder) == folder_digest(bench.folder / "edge")
+    import pandas as pd
+
+    mlflow.set_tracking_uri(bench.client.tracking_uri)
+    logged = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    table = logged.predict(pd.DataFrame({"review": ["good", "good bad"]}))
+    assert table["confidence"].tolist() == pytest.approx([0.880797, 0.999665], abs=1e-6)
 
 
 @pytest.mark.parametrize(

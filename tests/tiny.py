@@ -58,6 +58,15 @@ def write_edge(folder: Path, good: float = 2.0, max_tokens: int = 8) -> Path:
     return folder
 
 
+def write_cascade(folder: Path) -> Path:
+    """Two such models: the larger one's `good` weighs 10; from a confidence of 0.8 on the smaller one decides."""
+    write_edge(folder, good=10.0)
+    write_edge(folder / "first")
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    (folder / "card.json").write_text(json.dumps(card | {"sure_from": 0.8}), encoding="utf-8")
+    return folder
+
+
 @functools.cache
 def _template() -> Path:
     """An empty database with MLflow's schema, made once a process: making one takes a second."""

@@ -16,6 +16,9 @@ def compress(
     settings: dict,
     code_version: str,
     edge: dsl.Output[dsl.Model],
+    first_digest: str = "",
+    cascade: dict = {},  # noqa: B006
+    first: dsl.Input[dsl.Model] = None,
 ) -> str:
     """Export the student to ONNX, prove it equal to PyTorch, and make it smaller step by step.
 
@@ -29,6 +32,9 @@ def compress(
         settings: The recipe's compress section.
         code_version: Version and digest of the code.
         edge: The folders float and small, each with model, tokenizer and card, and what each step cost.
+        first_digest: Digest of the smaller student of a cascade.
+        cascade: The recipe's cascade section.
+        first: The smaller student of a cascade, which is asked before.
 
     Returns:
         Digest of the folder small: the model that is registered.
@@ -37,16 +43,21 @@ def compress(
 
     from potstill import recipe, store, tracking
     from potstill.steps.compress import compress as run
-    from potstill.steps.press import Origin
+    from potstill.steps.made import First, Origin
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "student_digest": student_digest}
     with tracking.step("compress", recipe_name, {"code_version": code_version, **digests}) as log:
         section = recipe.section(recipe.Compress, "compress", settings)
         log.params(section.model_dump(mode="json"))
-        origin = Origin(recipe=recipe_name, **digests)
-        log.metrics(run(Path(dataset.path), Path(student.path), section, origin, Path(edge.path)))
+        origin, smaller = Origin(recipe=recipe_name, **digests), None
+        if first:
+            knobs = recipe.section(recipe.Cascade, "cascade", cascade)
+            log.params({f"cascade_{name}": value for name, value in knobs.model_dump(mode="json").items()})
+            log.tags({"first_digest": first_digest})
+            smaller = First(Path(first.path), first_digest, knobs)
+        log.metrics(run(Path(dataset.path), Path(student.path), section, origin, Path(edge.path), smaller))
         digest = store.folder_digest(Path(edge.path) / "small")
         log.tags({"edge_digest": digest})
         # The report tells of the steps too, which other settings can change while the files stay.
-        edge.metadata.update(digest=f"{digest} by {section!r}", mlflow_run_id=log.run_id)
+        edge.metadata.update(digest=f"{digest} by {section!r} {cascade}", mlflow_run_id=log.run_id)
     return digest

@@ -24,6 +24,7 @@ def distill(
     recipe_name: str,
     code_version: str,
     student: dsl.Output[dsl.Model],
+    step: str = "distill",
 ) -> str:
     """Train the student on the teacher's logits.
 
@@ -45,6 +46,7 @@ def distill(
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: A Hugging Face folder and its head.
+        step: What the log and MLflow call it; of the smaller student of a cascade, first.
 
     Returns:
         Digest of the student.
@@ -57,7 +59,7 @@ def distill(
 
     knobs = {"temperature": temperature, "alpha": alpha, "epochs": epochs, "learning_rate": learning_rate}
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "signals_digest": signals_digest}
-    with tracking.step("distill", recipe_name, {"code_version": code_version, **digests}) as log:
+    with tracking.step(step, recipe_name, {"code_version": code_version, **digests}) as log:
         shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
         log.params(shape.model_dump(mode="json") | section.model_dump(mode="json"))

@@ -17,14 +17,14 @@ from tokenizers import Tokenizer
 
 if __package__:
     from potstill.inputs import Features, is_absent, join_texts, split_pair
-    from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
+    from potstill.outcomes import Classification, Retrieval, confidence, outcome_of, parts_of, side_by_side
 else:
     try:  # The two modules that travel with a registered version go first.
         from inputs import Features, is_absent, join_texts, split_pair  # type: ignore[import-not-found, no-redef]
-        from outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side  # type: ignore[import-not-found, no-redef]
+        from outcomes import Classification, Retrieval, confidence, outcome_of, parts_of, side_by_side  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
         from potstill.inputs import Features, is_absent, join_texts, split_pair
-        from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side
+        from potstill.outcomes import Classification, Retrieval, confidence, outcome_of, parts_of, side_by_side
 
 # A text alone, or a row of a table: column → value.
 Row = str | Mapping[Any, Any]
@@ -33,23 +33,29 @@ Row = str | Mapping[Any, Any]
 CARD, CATALOGUE, VECTORS = "card.json", "catalogue.json", "catalogue.f16"
 # Little-endian on every machine.
 VECTOR_TYPE = "<f2"
+# Folder of the smaller model of a cascade, and the card's name for the confidence from which on its answer stands.
+FIRST, SURE_FROM = "first", "sure_from"
 
 
 class EdgeModel:
     """A folder with `model.onnx`, `tokenizer.json` and `card.json`; to retrieve answers, with a catalogue of them.
 
+    Of a cascade the folder also holds `first`, the folder of a smaller model, whose answer stands where it is sure.
+
     Args:
         folder: what compress wrote: `edge/small` or `edge/float`.
         threads: of the session. One is fastest for a service with a process a core.
+        alone: leave out the first of a cascade.
 
     Attributes:
         card: what the model is and where it comes from.
         outcome: what the probabilities mean.
         text_columns: the columns that the text has in a table; several are joined.
         features: the columns besides text.
+        first: the smaller model that is asked before, of a cascade.
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+    def __init__(self, folder: str | Path, threads: int = 1, alone: bool = False) -> None:
         folder = Path(folder)
         self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
         self.outcome = outcome_of(self.card["outcome"])
@@ -62,6 +68,7 @@ class EdgeModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        self.first = EdgeModel(folder / FIRST, threads) if SURE_FROM in self.card and not alone else None
         self._vectors: npt.NDArray[np.float32] | None = None
         if (folder / CATALOGUE).is_file():
             answers = json.loads((folder / CATALOGUE).read_text(encoding="utf-8"))
@@ -80,7 +87,8 @@ class EdgeModel:
     def logits(self, rows: Sequence[Row], batch_size: int = 1) -> npt.NDArray[np.float32]:
         """Logits `[rows, outcomes]`, in the order given; batches of like length, so that little is padding.
 
-        A model that retrieves answers has no logits: it gives the texts' vectors `[rows, width]`.
+        Of a cascade they are the larger model's. A model that retrieves answers has no logits: it gives the texts'
+        vectors `[rows, width]`.
 
         Args:
             rows: texts, or rows of a table: column → value.
@@ -111,6 +119,20 @@ class EdgeModel:
 
     def probabilities(self, rows: Sequence[Row], batch_size: int = 1) -> npt.NDArray[np.float64]:
         """Probabilities `[rows, outcomes]`, in the order given; of a retrieval `[rows, answers]`."""
+        if self.first is None:
+            return self._own(rows, batch_size)
+        found = self.first.probabilities(rows, batch_size)
+        unsure = np.flatnonzero(self.escalates(found)).tolist()
+        if unsure:
+            found[unsure] = self._own([rows[i] for i in unsure], batch_size)
+        return found
+
+    def escalates(self, firsts: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """Rows `[rows]` of which the first of a cascade, by its probabilities `[rows, outcomes]`, is not sure."""
+        found: npt.NDArray[np.bool_] = confidence(self.outcome, firsts) < self.card[SURE_FROM]
+        return found
+
+    def _own(self, rows: Sequence[Row], batch_size: int) -> npt.NDArray[np.float64]:
         logits = self.logits(rows, batch_size)
         if isinstance(self.outcome, Retrieval):
             if self._vectors is None:

@@ -119,10 +119,12 @@ class DigestCache(cache.LocalCache):
             return {"schema_title": value.schema_title, "digest": value.metadata["digest"]}
         return cache.LocalCache._serialize_value_for_key(value)
 
-    def compute_key(self, component_name: str, *arguments: Any, **options: Any) -> str:
-        """The key, remembered with the step that asked for it."""
-        key: str = super().compute_key(component_name, *arguments, **options)
-        self._asked[key] = component_name.removeprefix("comp-")
+    def compute_key(
+        self, component_name: str, image: str, full_command: list[str], arguments: dict[str, Any], *more: Any, **by: Any
+    ) -> str:
+        """The key, remembered with the step that asked for it: a component of several steps is told which it is."""
+        key: str = super().compute_key(component_name, image, full_command, arguments, *more, **by)
+        self._asked[key] = arguments.get("step", component_name.removeprefix("comp-"))
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:

@@ -608,6 +608,13 @@ def parts_of(outcome: Outcome) -> tuple[Part, ...]:
     return outcome.parts if isinstance(outcome, Together) else (Part("", outcome, None, slice(None)),)
 
 
+def confidence(outcome: Outcome, probabilities: Probabilities) -> Floats:
+    """How sure a model is of each row `[rows]`: the likeliest outcome's probability, the least of several tasks."""
+    each = [probabilities[:, part.columns].max(axis=1) for part in parts_of(outcome)]
+    found: Floats = np.min(each, axis=0)
+    return found
+
+
 def refusing(outcome: Outcome, probabilities: Probabilities, values: Floats) -> Outcome:
     """The outcome with the thresholds below which a model refuses, from its probabilities on labelled rows."""
 

@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
@@ -294,6 +295,9 @@ class Training(Schooling):
         return self.listwise > 0
 
 
+Pooling = Literal["mean", "cls"]
+
+
 class OtherTeacher(Section):
     """A further teacher: what is not given is as the first one's."""
 
@@ -303,7 +307,7 @@ class OtherTeacher(Section):
     batch_size: int | None = Field(None, ge=1, le=4096, description="Rows a step.")
     max_tokens: int | None = Field(None, ge=4, le=8192, description="Longer texts are cut.")
     vocabulary: Literal["whole", "trim"] | None = Field(None, description="Trim to the pieces that the rows use.")
-    pooling: Literal["mean", "cls"] | None = Field(None, description="How token vectors become one text vector.")
+    pooling: Pooling | None = Field(None, description="How token vectors become one text vector.")
     seed: Seed | None = Field(None, description="Seed of the head, the order of rows and dropout.")
 
 
@@ -314,7 +318,7 @@ class Teacher(Training):
     max_tokens: int = Field(64, ge=4, le=8192, description="Longer texts are cut; cost is linear in tokens.")
     vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
     per_task: bool = Field(False, description="Of several tasks: a teacher each, taught by that task's rows alone.")
-    pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one text vector.")
+    pooling: Pooling = Field("mean", description="How token vectors become one text vector.")
     others: list[OtherTeacher] = Field(
         [], max_length=9, description="Further teachers, of any encoder: the student learns the mean of what all say."
     )
@@ -413,6 +417,10 @@ class Student(Section):
     def chosen(self) -> int | list[int]:
         """How many layers of the teacher, or which ones."""
         return self.keep if isinstance(self.keep, list) else self.layers
+
+    def pooling(self, teachers: str) -> str:
+        """How its token vectors become one text vector: as the teacher's, unless no token knows of the others."""
+        return "mean" if self.static else teachers
 
     @property
     def has_teachers_layers(self) -> bool:
@@ -557,6 +565,22 @@ class Compress(Section):
         return self
 
 
+class Cascade(Section):
+    """A smaller student that is asked first; where it isn't sure, the student answers."""
+
+    first: Student = Field(description="Form of the smaller one, as in `student`; static is the fastest.")
+    epochs: int | None = Field(None, ge=1, le=1000, description="Its passes over the rows; none: as in distill.")
+    learning_rate: LearningRate | None = Field(None, description="Its peak of the schedule; none: as in distill.")
+    most_lost: Share = Field(
+        0.005, description="Share of the validation figure that its answers may cost; the threshold keeps to it."
+    )
+
+    def knobs(self, distill: Distill) -> Distill:
+        """How the smaller one is taught."""
+        own = self.model_dump(include={"epochs", "learning_rate"}, exclude_none=True)
+        return distill.model_copy(update=own)
+
+
 class Evaluate(Section):
     """How everything is measured."""
 
@@ -602,6 +626,7 @@ class Recipe(Section):
     student: Student = Student()
     distill: Distill = Distill()
     compress: Compress = Compress()
+    cascade: Cascade | None = None
     evaluate: Evaluate = Evaluate()
     budget: Budget = Budget()
     register_: Register = Field(alias="register")
@@ -662,12 +687,23 @@ class Recipe(Section):
             raise ValueError("distill.standardise: a retrieval leaves out answers, which would drown the others")
         if self.distill.align and (self.student.static or self.student.narrow):
             raise ValueError("distill.align compares vectors of one width: it can't be used with a narrower student")
-        if self.student.static and self.teacher.pooling == "cls":
-            raise ValueError("student.static has no first token that knows the rest: set teacher.pooling: mean")
         return self
 
     def _asks_for(self, name: str) -> bool:
         return self.distill.standardise if name == "standardise" else name.removeprefix("terms.") in self.distill.terms
+
+    @model_validator(mode="after")
+    def _cascades_what_can_be_sure(self) -> Self:
+        if self.cascade is None:
+            return self
+        if any(task.kind != "classification" for task in self.tasks.values()):
+            raise ValueError("cascade: only of classes is one sure or not: it needs tasks of kind: classification")
+        try:
+            alone = {"student": self.cascade.first.model_dump(), "cascade": None}
+            Recipe.model_validate({**self.model_dump(by_alias=True), **alone})
+        except ValidationError as error:
+            raise ValueError(f"cascade.first: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        return self
 
     @model_validator(mode="after")
     def _weighs_classes(self) -> Self:
@@ -846,19 +882,25 @@ def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         keys.append(key)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{key}.")
+        if (inner := _section_in(field.annotation)) is not None:
+            keys += _known_keys(inner, f"{key}.")
     return keys
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a setting is, or may be."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _description(kind: type[BaseModel], location: list[str]) -> str:
     """The one line of why of a setting, or a plain word for a missing section."""
-    section: Any = kind
+    section: type[BaseModel] | None = kind
+    told = "a recipe needs it"
     for name in location:
-        fields = {field.alias or key: field for key, field in section.model_fields.items()}
+        fields = {field.alias or key: field for key, field in section.model_fields.items()} if section else {}
         if name not in fields:
             break
-        if fields[name].description:
-            return f"expected: {fields[name].description}"
-        section = fields[name].annotation
-    return "a recipe needs it"
+        told = f"expected: {fields[name].description}" if fields[name].description else told
+        section = _section_in(fields[name].annotation)
+    return told

@@ -309,10 +309,16 @@ def _download(found: MlflowClient, version: ModelVersion, to: Path) -> Path:
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to)))
     except (MlflowException, OSError) as error:
         raise UserError(f"{version.name}: the files of version {version.version} are gone: {error}") from error
-    card = next(local.rglob(edge.CARD), None)
-    if card is None:
+    folder = edge_in(local)
+    if folder is None:
         raise UserError(f"{version.name}: version {version.version} holds no edge model")
-    return card.parent
+    return folder
+
+
+def edge_in(place: Path) -> Path | None:
+    """The edge model's folder among a version's files; the smaller model of a cascade lies within it."""
+    cards = sorted(place.rglob(edge.CARD), key=lambda card: len(card.parts))
+    return cards[0].parent if cards else None
 
 
 def _resolve(found: MlflowClient, reference: str) -> ModelVersion:

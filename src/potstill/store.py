@@ -122,6 +122,11 @@ def folder_digest(folder: Path, but: str = "") -> str:
     return digest.hexdigest()
 
 
+def folder_bytes(folder: Path) -> int:
+    """The size of all files in a folder and below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def resolve(location: str) -> str:
     """Turn `package:NAME/path` into the folder inside that installed Python package; leave anything else as it is.
 

@@ -18,7 +18,7 @@ from potstill.code import code_version
 from potstill.data.dataset import Schema, read_schema
 from potstill.errors import UserError
 from potstill.learn.signals import read_manifest
-from potstill.recipe import Recipe, Student
+from potstill.recipe import Distill, Recipe, Student
 from potstill.steps.adapt import adapt
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
@@ -89,9 +89,9 @@ class Workshop:
             make(made)
         return made
 
-    def student(self, form: Student) -> Path:
-        """What distill wrote of this form, with the recipe's other settings."""
-        settings, folders = self.recipe.distill, (self.dataset, self.teacher, self.signals)
+    def student(self, form: Student, knobs: Distill | None = None) -> Path:
+        """What distill wrote of this form, taught as the recipe says or by other knobs."""
+        settings, folders = knobs or self.recipe.distill, (self.dataset, self.teacher, self.signals)
         return self.once(
             "student",
             [self.signals.name, form, settings],

@@ -94,3 +94,9 @@ def test_reliability_names_its_models():
         )
     )
     assert {"edge model", "confidence", "accuracy"} <= set(written)
+
+
+def test_the_ladder_tells_each_rung_with_its_factors():
+    written = texts(figures.ladder(made_up.LADDER))
+    assert "student  (macro-F1 0.931)" in written
+    assert {"3.90  2.5×", "41.20  2.2×"} <= set(written)

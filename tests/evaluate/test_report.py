@@ -74,14 +74,24 @@ def test_every_model_has_its_row(accepted: str):
 
 def test_each_step_of_compression_is_told_with_what_it_cost(accepted: str):
     text = Page(accepted).text
-    assert "trim 0.930 0.2% 3.90 24.9 kept" in text
-    assert "static 0.902 5.5% 2.30 11.3 left out: loses 3.0%" in text
-    assert "dynamic 0.929 0.4% 2.40 11.3 kept" in text
-    assert "dynamic per tensor 0.929 0.4% 2.30 11.3 not needed" in text
+    assert "trim 0.930 0.2% 3.90 4.29 24.9 kept" in text
+    assert "static 0.902 5.5% 2.30 2.53 11.3 left out: loses 3.0%" in text
+    assert "dynamic 0.929 0.4% 2.40 2.64 11.3 kept" in text
+    assert "dynamic per tensor 0.929 0.4% 2.30 2.53 11.3 not needed" in text
     assert "leaves 9,123 pieces, and 2.1% of the test rows' tokens are read otherwise" in text
     assert (
         "Zeros in 30.0% of the layers' weights make the file smaller once it is zipped (81.0% of what it was)" in text
     )
+
+
+def test_a_cascade_is_told_with_each_of_its_models_and_the_share_that_goes_on(tmp_path: Path, accepted: str):
+    assert "Cascade" not in Page(accepted).text
+    text = Page(written(tmp_path, made_up.summary(3) | {"cascade": made_up.CASCADE})).text
+    assert "the smaller alone 0.874 0.08 0.07 0.11 0.9" in text
+    assert "the larger alone 0.926 2.50 2.40 4.08 11.3" in text
+    assert "both 0.924 0.90 0.09 3.90 12.2" in text
+    assert "confidence is 0.812 or more" in text
+    assert "the larger one is asked for 31.0% of the test rows" in text
 
 
 def test_data_and_lineage_are_told(accepted: str):
@@ -99,8 +109,8 @@ def test_data_and_lineage_are_told(accepted: str):
         assert fact in text, fact
 
 
-def test_all_four_figures_are_in_the_page(accepted: str):
-    assert sum(tag == "svg" for tag, _ in Page(accepted).tags) == 4
+def test_all_five_figures_are_in_the_page(accepted: str):
+    assert sum(tag == "svg" for tag, _ in Page(accepted).tags) == 5
 
 
 @pytest.mark.parametrize("outcomes", [3, 77])

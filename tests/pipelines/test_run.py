@@ -124,7 +124,7 @@ def test_terminal_shows_progress_the_table_the_verdict_and_what_to_type_next(fir
 
 def test_report_stands_alone(shop: Shop, first: dict[str, Any]):
     page = (shop.root / "latest" / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "Accepted: version 1 of tiny, champion" in page
     assert 'src="http' not in page
     assert "<link" not in page
@@ -215,6 +215,22 @@ def test_an_adapted_encoder_is_where_teacher_and_control_start(shop: Shop, first
         torch.testing.assert_close(own, encoder["encoder.layer.3.output.dense.weight"], atol=1e-6, rtol=0)
     again = shop.run(*still, "budget.size_mb=0.002")
     assert not {"adapt", *TRAINING} & ran(again)
+
+
+def test_a_cascade_is_distilled_calibrated_judged_and_served_as_one_version(shop: Shop, first: dict[str, Any]):
+    cascade = "cascade={first: {static: {width: 8}}, learning_rate: 0.1, most_lost: 0.05}"
+    summary = shop.run(cascade, "register.model=two")
+    assert ran(summary) >= {"first", "compress", "evaluate", "register"}
+    assert summary["steps"]["distill"]["cached"]
+    assert (summary["verdict"]["accepted"], summary["version"]) == (True, "1")
+    both, sizes = summary["cascade"], [found["size_bytes"] for found in summary["cascade"]["models"].values()]
+    assert 0 <= both["escalated"] < 1
+    assert both["models"]["cascade"]["figure"] == pytest.approx(summary["models"]["edge"]["macro_f1"])
+    assert sizes[2] == sizes[0] + sizes[1] == summary["models"]["edge"]["size_bytes"]
+    assert "Cascade" in (shop.root / "latest" / "report.html").read_text()
+    done = shop.potstill("predict", "two", stdin="the lamp is very good\n")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "positive"
 
 
 def test_predict_models_promote_and_rollback(shop: Shop, first: dict[str, Any]):

@@ -15,12 +15,13 @@ from potstill.plan.ladder import table
 from potstill.plan.rungs import Rung
 from potstill.recipe import load_recipe
 from potstill.steps.compress import compress
-from potstill.steps.press import Origin
+from potstill.steps.made import First, Origin
 from potstill.workshop import Workshop
 
 SETTINGS = (
     "student.prune={heads: 0.5, feed_forward: 0.5, epochs: 2, learning_rate: 1e-2}",
     "compress={vocabulary: trim, sparsity: 0.2, most_lost: 1}",
+    "cascade={first: {static: {width: 8}}, epochs: 6, learning_rate: 0.1, most_lost: 0.9}",
 )
 
 
@@ -71,6 +72,7 @@ def test_each_step_has_its_rung_in_order(climbed: tuple[Path, Path, str]):
         "vocabulary trimmed",
         "smallest weights zero",
         "int8, dynamic",
+        "behind a smaller one",
     ]
     assert all(name in told for name in names)
     assert "ladder.svg" in told
@@ -82,11 +84,12 @@ def test_rungs_that_change_no_answer_have_the_same_figure_and_those_that_shrink_
     climbed: tuple[Path, Path, str],
 ):
     _, root, _ = climbed
-    torch_, onnx_, student, pruned, trimmed, sparse, small = rungs_of(root)
+    torch_, onnx_, student, pruned, trimmed, sparse, small, cascade = rungs_of(root)
     assert float(torch_["figure"]) == pytest.approx(float(onnx_["figure"]), abs=1e-3)
     sizes = [int(rung["size_bytes"]) for rung in (onnx_, student, pruned, trimmed, small)]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
+    assert int(cascade["size_bytes"]) > int(small["size_bytes"])
     assert int(sparse["size_bytes"]) == pytest.approx(int(trimmed["size_bytes"]), rel=0.02)
 
 
@@ -94,10 +97,12 @@ def test_the_last_rung_is_the_file_that_a_run_would_ship(climbed: tuple[Path, Pa
     recipe, root, _ = climbed
     loaded = load_recipe(recipe, SETTINGS)
     shop = Workshop(loaded, root)
+    assert loaded.cascade
     students = len(list((root / "made").glob("student-*")))
     student = shop.student(loaded.student)
-    assert len(list((root / "made").glob("student-*"))) == students == 2
-    compress(shop.dataset, student, loaded.compress, Origin("t", "d", "t", "s"), tmp_path / "edge")
+    first = First(shop.student(loaded.cascade.first, loaded.cascade.knobs(loaded.distill)), "f", loaded.cascade)
+    assert len(list((root / "made").glob("student-*"))) == students == 3
+    compress(shop.dataset, student, loaded.compress, Origin("t", "d", "t", "s"), tmp_path / "edge", first)
     rows = read_rows(shop.dataset, "test", shop.schema)
     found = EdgeModel(tmp_path / "edge" / "small").probabilities(rows.text)
     assert rungs_of(root)[-1]["figure"] == f"{score(shop.schema.outcome, rows.truth, found)['macro_f1']:.6f}"

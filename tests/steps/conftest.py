@@ -14,7 +14,7 @@ from potstill.steps.control import control
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
-from potstill.steps.press import Origin
+from potstill.steps.made import Origin
 from potstill.steps.teach import teach
 from potstill.store import folder_digest
 

@@ -1,19 +1,25 @@
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from potstill.compress.card import read_card
 from potstill.compress.export import ParityError
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
 from potstill.learn.model import encode_texts, load_model, predict_logits
-from potstill.recipe import Compress
+from potstill.recipe import Cascade, Compress, Distill, Static, Student
 from potstill.steps.compress import compress
-from potstill.steps.press import Origin
-from tests.steps.conftest import Line
+from potstill.steps.distill import distill
+from potstill.steps.made import First, Origin
+from potstill.store import folder_bytes
+from tests.steps.conftest import QUICK, Line
 
 
 def test_float_edge_model_answers_like_the_student_from_text_on(line: Line):
@@ -129,9 +135,47 @@ def test_where_every_step_costs_too_much_the_float_file_stays(
     monkeypatch.setattr("potstill.steps.press.quantize", spoil)
     _, steps = pressed(line, tmp_path, quantize=["dynamic", "static"], sparsity=0.99)
     assert [name for name, step in steps.items() if step["kept"]] == ["export"]
-    assert "which is too much: left out" in capsys.readouterr().out
+    assert re.search(r"loses \d+\.\d%: left out", capsys.readouterr().out)
     card = json.loads((tmp_path / "edge" / "small" / "card.json").read_text())
     assert card["precision"] == "float32"
     files = [(tmp_path / "edge" / name / "model.onnx").read_bytes() for name in ("float", "small")]
     assert files[0] == files[1]
     assert EdgeModel(tmp_path / "edge" / "small").answer(["the lamp n1 n2 is very awful"])[0]["label"] == "negative"
+
+
+def behind(line: Line, folder: Path, smaller: Path, most_lost: float) -> tuple[dict[str, dict], dict]:
+    """What compress says of each step where a smaller student is asked first, and the last card."""
+    first = First(smaller, "f", Cascade(first=Student(layers=1), most_lost=most_lost))
+    compress(line.dataset, line.student, Compress(), Origin("t", "d", "t", "s"), folder / "edge", first)
+    steps = json.loads((folder / "edge" / "steps.json").read_text())
+    return {step["name"]: step for step in steps}, read_card(folder / "edge" / "small")
+
+
+def test_behind_a_smaller_student_it_is_asked_for_the_rest_and_loses_no_more_than_allowed(line: Line, tmp_path: Path):
+    settings = Distill.model_validate({**QUICK, "learning_rate": 0.1})
+    distill(line.dataset, line.teacher, line.signals, Student(static=Static(width=8)), settings, tmp_path / "smaller")
+    steps, card = behind(line, tmp_path, tmp_path / "smaller", 0.02)
+    assert steps["cascade"]["kept"]
+    assert steps["cascade"]["lost"] <= 0.02
+    folder = tmp_path / "edge" / "small"
+    rows = read_rows(line.dataset, "validation", read_schema(line.dataset))
+    both, first, second = EdgeModel(folder), EdgeModel(folder / "first"), EdgeModel(folder, alone=True)
+    sure = first.probabilities(rows.text).max(axis=1) >= card["sure_from"]
+    assert 0 < sure.mean() == pytest.approx(1 - steps["cascade"]["more"]["escalated"])
+    expected = np.where(sure[:, None], first.probabilities(rows.text), second.probabilities(rows.text))
+    assert np.array_equal(both.probabilities(rows.text), expected)
+    assert (first.card["student_digest"], second.card["student_digest"]) == ("f", "s")
+    assert steps["cascade"]["size_bytes"] == folder_bytes(folder) > steps["dynamic"]["size_bytes"]
+    # The float file is no cascade: what integers change is told against it.
+    assert not (tmp_path / "edge" / "float" / "first").exists()
+
+
+def test_a_smaller_student_that_is_never_sure_enough_is_left_out(line: Line, tmp_path: Path):
+    smaller = shutil.copytree(line.student, tmp_path / "smaller")
+    weights = load_file(smaller / "head.safetensors")
+    # The other way round: it is surest where it is wrong.
+    save_file({name: -weight for name, weight in weights.items()}, smaller / "head.safetensors")
+    steps, card = behind(line, tmp_path, smaller, 0.0)
+    assert steps["cascade"]["left_out"] == "is never sure"
+    assert "sure_from" not in card
+    assert not (tmp_path / "edge" / "small" / "first").exists()

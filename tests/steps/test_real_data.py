@@ -16,7 +16,7 @@ from potstill.steps.compress import compress
 from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
-from potstill.steps.press import Origin
+from potstill.steps.made import Origin
 from potstill.steps.teach import teach
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -29,7 +29,7 @@ from potstill.recipe import Compress, Distill, Student
 from potstill.steps.compress import compress
 from potstill.steps.control import control
 from potstill.steps.distill import distill
-from potstill.steps.press import Origin
+from potstill.steps.made import Origin
 from tests.steps.conftest import QUICK, Line
 
 SMALL = {"vocab_size": 60, "max_position_embeddings": 64, "initializer_range": 0.2}
@@ -106,6 +106,20 @@ def test_a_static_student_learns_and_becomes_int8(line: Line, tmp_path: Path):
     exact, small = accuracy(line, student, tmp_path)
     assert exact > 0.9
     assert small > 0.9
+
+
+def test_a_static_student_takes_the_mean_though_its_teacher_looks_at_the_first_token(line: Line, tmp_path: Path):
+    shutil.copytree(line.teacher, tmp_path / "teacher")
+    head = json.loads((line.teacher / "head.json").read_text())
+    (tmp_path / "teacher" / "head.json").write_text(json.dumps(head | {"pooling": "cls"}))
+    form, learning = (
+        Student.model_validate({"static": {"width": 8}}),
+        Distill.model_validate(QUICK | {"learning_rate": 0.1}),
+    )
+    distill(line.dataset, tmp_path / "teacher", line.signals, form, learning, tmp_path / "student")
+    control(line.dataset, line.settings.model_copy(update={"pooling": "cls"}), form, learning, tmp_path / "control")
+    assert [load_model(tmp_path / name)[0].head.pooling for name in ("student", "control")] == ["mean", "mean"]
+    assert accuracy(line, tmp_path / "student", tmp_path)[0] > 0.9
 
 
 def test_a_static_student_starts_with_the_teachers_view_of_each_piece(line: Line, tmp_path: Path):

@@ -1,12 +1,11 @@
 """Pack: a model as a folder that the edge can open: graph, tokenizer and card."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from potstill.compress.card import write_card
 from potstill.compress.export import export_onnx
 from potstill.data.dataset import Schema
-from potstill.edge import CARD
 from potstill.learn.model import TaskModel
 
 MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
@@ -41,4 +40,4 @@ def write_words(model: TaskModel, tokenizer: Any, folder: Path, schema: Schema, 
         "pad_token": tokenizer.pad_token,
         **more,
     }
-    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_card(folder, card)

@@ -1,14 +1,14 @@
 """Settle: what a packed model takes from rows that it hasn't learnt from: its temperatures and what it refuses."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import brentq
 
+from potstill.compress.card import write_card
 from potstill.data.dataset import Rows
-from potstill.edge import CARD, EdgeModel
+from potstill.edge import EdgeModel
 from potstill.metrics import Truth
 from potstill.outcomes import (
     Classification,
@@ -46,8 +46,7 @@ def settle(folder: Path, validation: Rows) -> Outcome:
     logits = model.logits(validation.records(model.text_columns[0]))
     outcome = tempered(model.outcome, logits, validation.truth)
     outcome = refusing(outcome, side_by_side(outcome, logits), validation.value)
-    card = model.card | {"outcome": outcome.spec()}
-    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_card(folder, model.card | {"outcome": outcome.spec()})
     return outcome
 
 

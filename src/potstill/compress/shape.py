@@ -31,7 +31,7 @@ def shape(
         encoder: what it is made of: the teacher's or, for a control, the public one; it stays as it is.
         tokenizer: of the encoder.
         texts: of the task.
-        pooling: how token vectors become one.
+        pooling: how the other encoder's token vectors become one.
 
     Raises:
         UserError: the encoder can't be given this form, or can't be pruned afterwards.

@@ -18,6 +18,7 @@ from potstill.learn.model import load_model
 from potstill.learn.signals import read_signals
 from potstill.learn.teachers import load_teachers, member_folders, read_weights
 from potstill.outcomes import Outcome, Probabilities, Retrieval, parts_of, probabilities_of, side_by_side
+from potstill.store import folder_bytes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
     model = _opened(folder, rows)
     # What is timed searches the catalogue that it ships.
     served = EdgeModel(folder, threads=1) if (folder / CATALOGUE).is_file() else model
-    return Candidate(model.probabilities(records), served.probabilities, _bytes(folder))
+    return Candidate(model.probabilities(records), served.probabilities, folder_bytes(folder))
 
 
 def _opened(folder: Path, rows: Rows) -> EdgeModel:
@@ -88,10 +89,6 @@ def _opened(folder: Path, rows: Rows) -> EdgeModel:
     if rows.answer is not None:
         model.learn_catalogue(rows.catalogue)
     return model
-
-
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def baseline_of(schema: Schema, splits: dict[str, Rows], records: Sequence[Row]) -> Candidate:
@@ -133,7 +130,7 @@ def _teacher(inputs: Inputs, schema: Schema, splits: dict[str, Rows], scratch: P
         return side_by_side(outcome, mixed(schema.outcome, each, weights))
 
     probabilities = probabilities_of(outcome, said(inputs.signals, rows), rows.value)
-    return Candidate(probabilities, ask, sum(_bytes(folder) for folders in members for folder in folders))
+    return Candidate(probabilities, ask, sum(folder_bytes(folder) for folders in members for folder in folders))
 
 
 def said(signals: Path, rows: Rows) -> npt.NDArray[np.float32]:

@@ -168,6 +168,46 @@ def quantile_diagram(shares: Mapping[str, Mapping[float, float]]) -> str:
         return svg(figure)
 
 
+def ladder(rungs: Sequence[tuple[str, str, float, int]]) -> str:
+    """A row a rung, with its time and its size, both on logarithmic scales and beside the first's.
+
+    Args:
+        rungs: name, quality in words, median milliseconds and bytes of each.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 1.1 + 0.42 * len(rungs)), layout="constrained")
+        times, sizes = figure.subplots(1, 2, sharey=True)
+        places = range(len(rungs))
+        bars = (
+            (times, "edge", [ms for *_, ms, _ in rungs], "median, ms"),
+            (sizes, "teacher", [size_bytes / 1e6 for *_, size_bytes in rungs], "MB"),
+        )
+        for axes, colour, values, label in bars:
+            axes.barh(places, values, color=COLOURS[colour])
+            axes.set_xscale("log")
+            axes.set_xlim(min(values) / 2, max(values) * 4)
+            axes.set_xlabel(label)
+            axes.grid(axis="y", visible=False)
+            for place, value in zip(places, values, strict=True):
+                axes.text(value * 1.1, place, f"{value:.2f}  {values[0] / value:.1f}×", va="center", fontsize=8)
+        times.set_yticks(list(places), [f"{name}  ({words})" for name, words, *_ in rungs])
+        times.invert_yaxis()
+        return svg(figure)
+
+
+def escalation(curve: Mapping[str, Sequence[float]], escalated: float) -> str:
+    """A cascade's figure against the share of rows that go on to the larger model; the point is where it stands."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(4.6, 3.4)
+        axes.plot(curve["escalated"], curve["figure"], color=COLOURS["student"])
+        here = float(np.interp(escalated, curve["escalated"], curve["figure"]))
+        axes.scatter(escalated, here, color=COLOURS["edge"], zorder=3)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+        axes.set_xlabel("share of the test rows that go on, the least sure first")
+        axes.set_ylabel("of both together")
+        return svg(figure)
+
+
 def _label(model: str, figures: Mapping[str, Any]) -> str:
     return f"{name_of(model)}, {figures['size_bytes'] / 1e6:.1f} MB"
 

@@ -13,10 +13,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles over the rows, in milliseconds, and how many rows."""
+    """Percentiles and mean over the rows, in milliseconds, and how many rows."""
 
     p50_ms: float
     p95_ms: float
+    mean_ms: float
     rows: int
 
 
@@ -34,7 +35,7 @@ def measure(answer: Callable[[R], object], rows: Sequence[R], warmup: int = 20) 
         answer(row)
     found = times_ms(answer, rows)
     p50, p95 = np.percentile(found, [50, 95])
-    return Latency(float(p50), float(p95), len(found))
+    return Latency(float(p50), float(p95), float(found.mean()), len(found))
 
 
 def times_ms(answer: Callable[[R], object], rows: Sequence[R]) -> npt.NDArray[np.float64]:

@@ -41,6 +41,7 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             all_metrics=_all_metrics(summary),
             refusals=_refusals(summary),
             compression=_compression(summary),
+            cascade=_cascade(summary),
         ),
     )
 
@@ -124,7 +125,7 @@ def most_confused(matrix: list[list[int]], outcomes: list[str]) -> list[tuple[st
 def _compression(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What each step of compression cost and gained, heads first."""
     first = next(iter(summary["metrics"].values()))
-    heads = ("step", f"validation {first['title']}", "answers changed", "p50 ms", "MB", "")
+    heads = ("step", f"validation {first['title']}", "answers changed", "p50 ms", "mean ms", "MB", "")
     return [heads, *(_step(step, first["form"]) for step in summary["compression"])]
 
 
@@ -134,9 +135,25 @@ def _step(step: Mapping[str, Any], form: str) -> tuple[str, ...]:
         "–" if step["figure"] is None else form.format(step["figure"]),
         f"{step['flips']:.1%}",
         f"{step['p50_ms']:.2f}",
+        f"{step['mean_ms']:.2f}",
         f"{step['size_bytes'] / 1e6:.1f}",
-        "kept" if step["kept"] else "not needed" if step["affordable"] else f"left out: loses {step['lost']:.1%}",
+        f"left out: {step['left_out']}" if step["left_out"] else "kept" if step["kept"] else "not needed",
     )
+
+
+def _cascade(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The models of a cascade and both together, heads first; empty where there is none."""
+    if not summary["cascade"]:
+        return []
+    first = next(iter(summary["metrics"].values()))
+    heads = ("model", first["title"], "mean ms", "p50 ms", "p95 ms", "MB")
+    names = {"first": "the smaller alone", "second": "the larger alone", "cascade": "both"}
+    return [heads, *(_level(names[name], found, first["form"]) for name, found in summary["cascade"]["models"].items())]
+
+
+def _level(name: str, found: Mapping[str, float], form: str) -> tuple[str, ...]:
+    times = (f"{found[time]:.2f}" for time in ("mean_ms", "p50_ms", "p95_ms"))
+    return (name, form.format(found["figure"]), *times, f"{found['size_bytes'] / 1e6:.1f}")
 
 
 def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:

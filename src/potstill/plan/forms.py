@@ -26,6 +26,7 @@ from potstill.learn.student import texts_of
 from potstill.outcomes import Floats, Retrieval
 from potstill.plan.predict import Measures, Timed
 from potstill.recipe import Prune, Recipe, Student
+from potstill.store import folder_bytes
 from potstill.workshop import Workshop
 
 LAYERS = (1, 2, 3, 4, 6, 8, 12)
@@ -141,7 +142,7 @@ class Bench:
             if ways := self.workshop.recipe.compress.quantize:
                 plain = (folder / MODEL).rename(folder.with_suffix(".onnx"))
                 quantize(ways[0], plain, folder / MODEL, lambda: self._inputs.alone(tokenizer.pad_token_id))
-            size_bytes = sum(file.stat().st_size for file in folder.iterdir()) + self._catalogue_bytes
+            size_bytes = folder_bytes(folder) + self._catalogue_bytes
             records = self.rows.records(self.workshop.schema.text[0])
             return Timed(self.measures(form), self.tokens, _times(EdgeModel(folder), records)), size_bytes
 

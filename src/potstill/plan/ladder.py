@@ -5,14 +5,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from potstill import local
-from potstill.evaluate.figures import COLOURS, STYLE, svg
+from potstill.evaluate import figures
 from potstill.metrics import Meaning
 from potstill.plan.rungs import Ladder, Rung
 from potstill.recipe import Recipe
@@ -45,7 +43,8 @@ def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
     console.print()
     console.print(table(rungs, climber.judge.meaning))
     write_text(folder / "ladder.csv", written(rungs))
-    write_text(folder / "ladder.svg", picture(rungs, climber.judge.meaning))
+    shown = [(rung.name, climber.judge.words(rung.figure), rung.p50_ms, rung.size_bytes) for rung in rungs]
+    write_text(folder / "ladder.svg", figures.ladder(shown))
     return folder / "ladder.svg"
 
 
@@ -76,27 +75,3 @@ def written(rungs: Sequence[Rung]) -> str:
     writer.writerow(["step", "figure", "p50_ms", "size_bytes"])
     writer.writerows([rung.name, f"{rung.figure:.6f}", f"{rung.p50_ms:.4f}", rung.size_bytes] for rung in rungs)
     return text.getvalue()
-
-
-def picture(rungs: Sequence[Rung], meaning: Meaning) -> str:
-    """As SVG: a row a rung, with its time and its size, both on logarithmic scales, and its quality in words."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 1.1 + 0.42 * len(rungs)), layout="constrained")
-        times, sizes = figure.subplots(1, 2, sharey=True)
-        places = range(len(rungs))
-        bars = (
-            (times, [rung.p50_ms for rung in rungs], "median, ms"),
-            (sizes, [r.size_bytes / 1e6 for r in rungs], "MB"),
-        )
-        for axes, values, label in bars:
-            axes.barh(places, values, color=COLOURS["edge"] if axes is times else COLOURS["teacher"])
-            axes.set_xscale("log")
-            axes.set_xlim(min(values) / 2, max(values) * 4)
-            axes.set_xlabel(label)
-            axes.grid(axis="y", visible=False)
-            for place, value in zip(places, values, strict=True):
-                axes.text(value * 1.1, place, f"{value:.2f}  {values[0] / value:.1f}×", va="center", fontsize=8)
-        names = [f"{rung.name}  ({meaning.title} {meaning.form.format(rung.figure)})" for rung in rungs]
-        times.set_yticks(list(places), names)
-        times.invert_yaxis()
-        return svg(figure)

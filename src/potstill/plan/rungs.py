@@ -19,15 +19,14 @@ from potstill.errors import UserError
 from potstill.evaluate.candidates import from_edge, taught_probabilities
 from potstill.evaluate.judge import Judge
 from potstill.evaluate.latency import measure
+from potstill.evaluate.names import step_name
 from potstill.learn.model import encode, load_model, predict_logits
 from potstill.outcomes import Probabilities
 from potstill.recipe import Compress, Recipe, Student
-from potstill.steps.press import Made, Origin, Press
+from potstill.steps.made import First, Made, Origin
+from potstill.steps.press import Press
 from potstill.store import folder_digest
 from potstill.workshop import Workshop
-
-# What some steps of compression are called here.
-WORDS = {"trim": "vocabulary trimmed", "sparse": "smallest weights zero"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,15 @@ class Ladder:
                 plain = settings.model_copy(update={"vocabulary": "whole", "sparsity": 0, "quantize": []})
                 yield from self._student(words_of(unpruned), unpruned, plain, Path(scratch, "unpruned"))
             name = "pruned" if form.prune else words_of(form)
-            yield from self._student(name, form, settings, Path(scratch, "student"))
+            yield from self._student(name, form, settings, Path(scratch, "student"), self._first())
+
+    def _first(self) -> First | None:
+        """The smaller student of a cascade, if the recipe has one."""
+        shop, settings = self.workshop, self.workshop.recipe.cascade
+        if settings is None:
+            return None
+        student = shop.student(settings.first, settings.knobs(shop.recipe.distill))
+        return First(student, folder_digest(student), settings)
 
     def _teacher_in_torch(self) -> Rung:
         model, tokenizer = load_model(self.workshop.teacher)
@@ -101,12 +108,13 @@ class Ladder:
         needed = [*self.workshop.teacher.glob("*.safetensors"), self.workshop.teacher / "tokenizer.json"]
         return Rung("teacher in PyTorch", self._figure(probabilities), p50_ms, sum(f.stat().st_size for f in needed))
 
-    def _student(self, name: str, form: Student, settings: Compress, folder: Path) -> Iterator[Rung]:
+    def _student(
+        self, name: str, form: Student, settings: Compress, folder: Path, first: First | None = None
+    ) -> Iterator[Rung]:
         """The rungs of a student, from its export on."""
         folder.mkdir()
-        names = {"export": name, **WORDS}
-        for made in pressed(self.workshop, form, settings, folder):
-            yield self._packed(names.get(made.name, f"int8, {made.name}"), made.folder)
+        for made in pressed(self.workshop, form, settings, folder, first):
+            yield self._packed(name if made.name == "export" else step_name(made.name), made.folder)
 
     def _packed(self, name: str, folder: Path) -> Rung:
         judge = self.judge
@@ -118,11 +126,13 @@ class Ladder:
         return self.judge.figures(probabilities)[self.judge.first]
 
 
-def pressed(workshop: Workshop, form: Student, settings: Compress, scratch: Path) -> list[Made]:
+def pressed(
+    workshop: Workshop, form: Student, settings: Compress, scratch: Path, first: First | None = None
+) -> list[Made]:
     """A student of this form after each step of compression that stayed."""
     student = workshop.student(form)
     digests = workshop.schema.digest, folder_digest(workshop.teacher), folder_digest(student)
-    return Press(workshop.dataset, settings, Origin(workshop.recipe.name, *digests), scratch).run(student)
+    return Press(workshop.dataset, settings, Origin(workshop.recipe.name, *digests), scratch, first).run(student)
 
 
 def refuse_several_teachers(recipe: Recipe) -> None:

@@ -93,7 +93,7 @@ class Follower:
         if not folder.is_dir():
             with writing(folder) as draft:
                 registry.download_edge(name, version, draft)
-        return Release(name, version, str(next(folder.rglob(CARD)).parent))
+        return Release(name, version, str(registry.edge_in(folder)))
 
     def _take(self, release: Release) -> None:
         """Announce a version once it has answered here."""

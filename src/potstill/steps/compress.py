@@ -9,7 +9,8 @@ from pathlib import Path
 from potstill.compress.settle import TEMPERED
 from potstill.outcomes import parts_of
 from potstill.recipe import Compress
-from potstill.steps.press import Origin, Press
+from potstill.steps.made import First, Origin
+from potstill.steps.press import Press
 from potstill.store import to_json, writing
 
 # In the folder of all files: what each step cost and gained.
@@ -17,12 +18,15 @@ STEPS = "steps.json"
 FLOAT, SMALL = "float", "small"
 
 
-def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, edge: Path) -> dict[str, float]:
+def compress(
+    dataset: Path, student: Path, settings: Compress, origin: Origin, edge: Path, first: First | None = None
+) -> dict[str, float]:
     """Export the student to ONNX, proven equal to PyTorch on validation rows, and make it smaller step by step.
 
     A step that costs more of the validation figure than the recipe allows is left out; where no quantisation may stay,
-    the smaller file is the float one. Writes `float/` and `small/`, each with the model, the tokenizer and a card (a
-    retrieval also with all answers of the dataset and their vectors), and `steps.json`: what each step cost and gained.
+    the smaller file is the float one. Behind a smaller student, given as `first`, it becomes a cascade. Writes `float/`
+    and `small/`, each with the model, the tokenizer and a card (a retrieval also with all answers of the dataset and
+    their vectors, a cascade with the smaller model), and `steps.json`: what each step cost and gained.
 
     Returns:
         Temperatures of the edge model, parity figures, the sizes in bytes, and what each step lost.
@@ -32,7 +36,7 @@ def compress(dataset: Path, student: Path, settings: Compress, origin: Origin, e
         UserError: the tokenizer is of a kind that can't be trimmed.
     """
     with writing(edge) as draft, tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
-        press = Press(dataset, settings, origin, Path(scratch))
+        press = Press(dataset, settings, origin, Path(scratch), first)
         made = press.run(student)
         plain, small = [one for one in made if one.is_float][-1], made[-1]
         shutil.copytree(plain.folder, draft / FLOAT)

@@ -1,5 +1,6 @@
 """Control: the same student without a teacher, to see what the teacher was worth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from potstill.compress.prune import pruning
@@ -39,11 +40,12 @@ def control(
         Validation figures of the epoch that was kept.
     """
     encoder, tokenizer, head = untaught(dataset, teacher)
+    head = replace(head, pooling=form.pooling(teacher.pooling))
     rows = labelled_rows(dataset, read_schema(dataset))
     loss = loss_of_labels(settings, head.outcome, rows[0])
 
     def make(form: Student) -> tuple[TaskModel, Loss]:
-        return TaskModel(shape(form, encoder, tokenizer, rows[0].text, head.pooling)[0], head), loss
+        return TaskModel(shape(form, encoder, tokenizer, rows[0].text, teacher.pooling)[0], head), loss
 
     if form.keep == "auto":
         form = best_form(form, encoder, make, rows, head, tokenizer, settings)

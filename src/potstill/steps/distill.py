@@ -63,7 +63,7 @@ def distill(
     rows = pooled_rows(dataset, schema, labelled), validation
     teachers = load_teachers(teacher, schema.outcome)
     model, tokenizer = teachers[_most_taught(labelled, schema) if len(teachers) > 1 else 0]
-    head = head_of(schema, model.head.pooling, model.head.max_tokens)
+    head = head_of(schema, form.pooling(model.head.pooling), model.head.max_tokens)
     weights = weights_asked(settings, schema.outcome, labelled.truth)
 
     def loss_of(student: TaskModel, layers: list[int], knobs: Distill) -> Loss:
@@ -72,7 +72,7 @@ def distill(
         return soft_loss(knobs, schema.outcome, weights, inner)
 
     def make_student(form: Student) -> tuple[TaskModel, Loss]:
-        encoder, layers = shape(form, model.encoder, tokenizer, labelled.text, head.pooling)
+        encoder, layers = shape(form, model.encoder, tokenizer, labelled.text, model.head.pooling)
         made = TaskModel(encoder, head)
         if settings.align:
             _refuse_other_width(made, model)

@@ -13,14 +13,17 @@ import pyarrow.parquet as pq
 
 from potstill.data.dataset import Rows, Schema, read_rows, read_schema, read_texts
 from potstill.data.split import SPLITS
-from potstill.edge import Row
+from potstill.edge import FIRST, Row
 from potstill.evaluate import calibration, contract, fidelity, figures, latency, quality, scope
-from potstill.evaluate.candidates import Candidate, Inputs, open_all
+from potstill.evaluate.candidates import Candidate, Inputs, open_all, taught_probabilities
+from potstill.evaluate.cascade import Cascade
+from potstill.evaluate.judge import Judge
+from potstill.evaluate.names import step_name
 from potstill.evaluate.trivial import forecast, mean_of, of_all_tasks
 from potstill.learn.student import HISTORY
 from potstill.learn.teachers import member_folders, teacher_folders
 from potstill.machine import describe, versions
-from potstill.metrics import Meaning, Metric, Truth, meanings_of, metrics_of, primary
+from potstill.metrics import Meaning, Metric, Truth, meanings_of, metrics_of, primary, score
 from potstill.outcomes import (
     Classification,
     Floats,
@@ -37,7 +40,7 @@ from potstill.outcomes import (
 )
 from potstill.progress import Progress
 from potstill.recipe import Budget, Evaluate
-from potstill.steps.compress import STEPS
+from potstill.steps.compress import SMALL, STEPS
 from potstill.store import to_json, writing
 
 SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
@@ -72,7 +75,8 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         candidates = open_all(inputs, schema, splits, Path(scratch))
         print(f"measuring {len(candidates)} models on {len(rows):,} test rows")
-        times = _latencies(candidates, _sample(rows.records(schema.text[0]), settings))
+        timed = _sample(rows.records(schema.text[0]), settings)
+        times = {model: latency.measure(candidate.answer, timed) for model, candidate in candidates.items()}
         refusals = _refusals(inputs, schema, splits, candidates)
     predicted = {model: c.probabilities for model, c in candidates.items()} | {
         TRIVIAL: of_all_tasks(schema, *(splits[name] for name in SPLITS))
@@ -82,13 +86,16 @@ def evaluate(
     resampled = quality.resample(metrics, truth, settings.resamples, settings.seed)
     models = {
         model: _figures(outcome, candidate, candidates["teacher"], resampled, model, truth)
-        | {"latency_p50_ms": times[model].p50_ms, "latency_p95_ms": times[model].p95_ms}
+        | {f"latency_{name}": getattr(times[model], name) for name in ("p50_ms", "p95_ms", "mean_ms")}
         | {"size_bytes": candidate.size_bytes}
         | refusals.get(model, {})
         for model, candidate in candidates.items()
     }
+    cascade = _cascade(inputs.edge / SMALL, outcome, rows, schema)
+    alone = cascade.second if cascade else candidates["edge"].probabilities
+    quantised = candidates["student"].probabilities, alone
     verdict = contract.judge(
-        _measured(outcome, models, candidates, resampled, truth),
+        _measured(outcome, models, quantised, resampled, truth),
         _cost(models["edge"]),
         budget,
         _champion(outcome, champion, resampled),
@@ -108,6 +115,7 @@ def evaluate(
         "rejected": schema.rejected,
         "models": models,
         "compression": json.loads((inputs.edge / STEPS).read_text(encoding="utf-8")),
+        "cascade": cascade.figures(timed) if cascade else None,
         "verdict": json.loads(verdict.to_json()),
         "confusion": _confusion(schema, truth, candidates["edge"]),
         "curves": _curves(inputs, outcome),
@@ -117,11 +125,22 @@ def evaluate(
     with writing(evaluation) as draft:
         (draft / SUMMARY).write_text(to_json(summary), encoding="utf-8")
         (draft / VERDICT).write_text(verdict.to_json(), encoding="utf-8")
-        drawn = _draw(outcome, summary, candidates, rows)
+        drawn = _draw(inputs, outcome, summary, candidates, rows)
         (draft / FIGURES).write_text(json.dumps(drawn), encoding="utf-8")
         _write_predictions(draft / PREDICTIONS, rows, schema, candidates)
     print("accepted" if verdict.accepted else f"refused: {'; '.join(verdict.reasons)}")
     return {name: value for name, value in models["edge"].items() if np.isfinite(value)}
+
+
+def _cascade(folder: Path, outcome: Outcome, rows: Rows, schema: Schema) -> Cascade | None:
+    """The edge model's two models, if it is a cascade."""
+    if not (folder / FIRST).is_dir():
+        return None
+
+    def figure(probabilities: Probabilities) -> float:
+        return score(outcome, rows.truth, probabilities)[primary(outcome)]
+
+    return Cascade(folder, rows.records(schema.text[0]), figure)
 
 
 def _refusals(
@@ -201,10 +220,6 @@ def _sample(records: Sequence[Row], settings: Evaluate) -> list[Row]:
     return [records[i] for i in chosen]
 
 
-def _latencies(candidates: dict[str, Candidate], records: list[Row]) -> dict[str, latency.Latency]:
-    return {model: latency.measure(candidate.answer, records) for model, candidate in candidates.items()}
-
-
 def _figures(
     outcome: Outcome,
     candidate: Candidate,
@@ -256,24 +271,24 @@ def _kept(
 def _measured(
     outcome: Outcome,
     models: dict[str, dict[str, float]],
-    candidates: dict[str, Candidate],
+    quantised: tuple[Probabilities, Probabilities],
     resampled: dict[str, dict[str, quality.Resampled]],
     truth: Truth,
 ) -> dict[str, contract.Measured]:
-    return {part.task: _measured_of(part, models, candidates, resampled, truth) for part in parts_of(outcome)}
+    return {part.task: _measured_of(part, models, quantised, resampled, truth) for part in parts_of(outcome)}
 
 
 def _measured_of(
     part: Part,
     models: dict[str, dict[str, float]],
-    candidates: dict[str, Candidate],
+    quantised: tuple[Probabilities, Probabilities],
     resampled: dict[str, dict[str, quality.Resampled]],
     truth: Truth,
 ) -> contract.Measured:
     first = primary(part.outcome)
     own = resampled["edge"][part.named(first)]
     rows, _ = truth.of(part)
-    before, after = (candidates[name].probabilities[rows][:, part.columns] for name in ("student", "edge"))
+    before, after = (found[rows][:, part.columns] for found in quantised)
     return contract.Measured(
         metric=meanings_of(part.outcome)[first],
         retention=models["edge"][part.named("retention")],
@@ -320,20 +335,44 @@ def _confusion(schema: Schema, truth: Truth, candidate: Candidate) -> dict[str, 
     return found
 
 
-def _draw(outcome: Outcome, summary: dict[str, Any], candidates: dict[str, Candidate], rows: Rows) -> dict[str, str]:
+def _draw(
+    inputs: Inputs, outcome: Outcome, summary: dict[str, Any], candidates: dict[str, Candidate], rows: Rows
+) -> dict[str, str]:
     """The report's pictures, by name: some for every kind of outcome, some for the kind at hand."""
     first = primary(outcome)
     title = meanings_of(outcome)[first].title
     drawn = {
         "quality_latency": figures.quality_latency(summary["models"], first, title),
         "training_curves": figures.training_curves(summary["curves"], first, title),
+        "ladder": _ladder(inputs, summary),
     }
+    if summary["cascade"]:
+        drawn["escalation"] = figures.escalation(summary["cascade"]["curve"], summary["cascade"]["escalated"])
     for part in parts_of(outcome):
         told, truth = rows.truth.of(part)
         shown = {m: candidates[m].probabilities[told][:, part.columns] for m in ("teacher", "edge")}
         own = _draw_task(part.outcome, truth, shown, summary["confusion"].get(part.task or summary["task"]))
         drawn |= {part.named(name): figure for name, figure in own.items()}
     return drawn
+
+
+def _ladder(inputs: Inputs, summary: dict[str, Any]) -> str:
+    """From the teacher to the edge model on the validation rows, by the steps of compression that stayed."""
+    judge, teacher = Judge(inputs.dataset, "validation"), summary["models"]["teacher"]
+    taught = taught_probabilities(inputs.signals, judge.outcome, judge.all_rows, judge.rows)
+    figure = judge.figures(taught)[judge.first]
+    rungs = [("teacher", judge.words(figure), teacher["latency_p50_ms"], teacher["size_bytes"])]
+    rungs += [
+        (
+            step_name(step["name"]),
+            judge.words(np.nan if step["figure"] is None else step["figure"]),
+            step["p50_ms"],
+            step["size_bytes"],
+        )
+        for step in summary["compression"]
+        if step["kept"]
+    ]
+    return figures.ladder(rungs)
 
 
 def _draw_task(

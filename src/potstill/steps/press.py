@@ -1,7 +1,6 @@
 """Press: the steps of compression, each judged by what it costs on the validation rows."""
 
 import copy
-import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from potstill.compress.card import read_card
+from potstill.compress.cascade import cascade, least_sure
 from potstill.compress.export import check_parity
 from potstill.compress.index import catalogue_of, index
 from potstill.compress.pack import MODEL, pack, write_words
@@ -18,7 +19,7 @@ from potstill.compress.settle import settle
 from potstill.compress.sparse import sparsify, sparsity
 from potstill.compress.trim import changed_tokens, trim
 from potstill.data.dataset import Schema, read_rows, read_schema
-from potstill.edge import CARD
+from potstill.edge import SURE_FROM
 from potstill.evaluate.candidates import Candidate, from_edge
 from potstill.evaluate.fidelity import flips
 from potstill.evaluate.judge import Judge
@@ -27,8 +28,9 @@ from potstill.learn.model import Inputs, TaskModel, encode, load_model
 from potstill.learn.student import texts_of
 from potstill.machine import instruction_set
 from potstill.metrics import better
-from potstill.outcomes import Outcome, Retrieval
+from potstill.outcomes import Probabilities, Retrieval, confidence
 from potstill.recipe import Compress, Quantization
+from potstill.steps.made import First, Made, Origin, Step
 
 TIMED_ROWS = 100
 # How what some steps have to tell is said.
@@ -37,80 +39,8 @@ TOLD = {
     "pieces": "{:,.0f} pieces",
     "packed_share": "zipped {:.0%} of what it was",
     "zeros": "{:.0%} of the layers' weights are zero",
+    "escalated": "the larger model is asked for {:.0%} of the rows",
 }
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a student comes from; it goes onto the card."""
-
-    recipe: str
-    dataset_digest: str
-    teacher_digest: str
-    student_digest: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step of compression cost and gained, on the validation rows.
-
-    Attributes:
-        name: of the step.
-        kept: whether it went into the files: it is affordable, and no other way to quantise came before it.
-        affordable: whether it cost no more than the recipe allows.
-        figure: the deciding metric after it.
-        lost: share that went with it of the figure before, or of its gain over the plain forecast where 0 is nothing
-            special; below 0 where it got better, NaN where it can't be told.
-        flips: share of rows whose answer it changed.
-        p50_ms: median time of an answer at batch 1 on one thread.
-        size_bytes: of the folder.
-        more: what else there is to tell.
-    """
-
-    name: str
-    kept: bool
-    affordable: bool
-    figure: float
-    lost: float
-    flips: float
-    p50_ms: float
-    size_bytes: int
-    more: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Made:
-    """A packed model, how it answers the validation rows, and what it was packed from.
-
-    Attributes:
-        name: of the step that made it.
-        model: in PyTorch, as it was exported.
-        tokenizer: the model's.
-        folder: where it is packed.
-        outcome: with this very model's temperatures.
-        card: what it is.
-        answers: to the validation rows.
-        more: what else there is to tell.
-    """
-
-    name: str
-    model: TaskModel
-    tokenizer: Any
-    folder: Path
-    outcome: Outcome
-    card: dict[str, Any]
-    answers: Candidate
-    more: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def bytes(self) -> int:
-        """Of all files."""
-        return self.answers.size_bytes
-
-    @property
-    def is_float(self) -> bool:
-        """Whether its weights are."""
-        return bool(self.card["precision"] == "float32")
 
 
 @dataclass
@@ -122,6 +52,7 @@ class Press:
         settings: of the recipe.
         origin: goes onto the cards.
         scratch: an empty folder.
+        first: the smaller student of a cascade, if there is to be one.
         steps: what was told of each.
     """
 
@@ -129,6 +60,7 @@ class Press:
     settings: Compress
     origin: Origin
     scratch: Path
+    first: First | None = None
     steps: list[Step] = field(default_factory=list)
 
     @cached_property
@@ -152,14 +84,14 @@ class Press:
         return [*texts_of(self.dataset, self.schema), *self.catalogue]
 
     def run(self, student: Path) -> list[Made]:
-        """The student as it is after each step that stayed: exported, trimmed, with zeros, as integers.
+        """The student as it is after each step that stayed: exported, trimmed, with zeros, as integers, in a cascade.
 
         Raises:
             ParityError: a graph does not answer like its model.
             UserError: the tokenizer is of a kind that can't be trimmed.
         """
         made = [self._packed("export", *load_model(student), {})]
-        self._judge(None, made[0])
+        self._judge(None, made[0], math.inf)
         if self.settings.vocabulary == "trim":
             made += self._staying(made[-1], self._trimmed(made[-1]))
         if self.settings.sparsity:
@@ -167,6 +99,8 @@ class Press:
         # All ways are tried, so that they can be compared; the first that may stay does.
         ways = [self._staying(made[-1], self._by_integers(way, made[-1])) for way in self.settings.quantize]
         made += next((found for found in ways if found), [])
+        if self.first is not None:
+            made += self._staying(made[-1], self._cascade(self.first, made[-1]), self.first.settings.most_lost)
         names = {one.name for one in made}
         self.steps = [replace(step, kept=step.name in names) for step in self.steps]
         return made
@@ -186,9 +120,10 @@ class Press:
         packed, before = (len(zlib.compress((folder / MODEL).read_bytes())) for folder in (made.folder, was.folder))
         return replace(made, more={"zeros": sparsity(thin.encoder), "packed_share": packed / before})
 
-    def _staying(self, before: Made, after: Made) -> list[Made]:
-        """What a step made, unless it costs too much."""
-        return [after] if self._judge(before, after) else []
+    def _staying(self, before: Made, after: Made, most_lost: float | None = None) -> list[Made]:
+        """What a step made, unless it costs more than it may: by itself, or as any."""
+        may = self.settings.most_lost if most_lost is None else most_lost
+        return [after] if self._judge(before, after, may) else []
 
     def _packed(self, name: str, model: TaskModel, tokenizer: Any, more: dict[str, float]) -> Made:
         folder = pack(model, tokenizer, self.scratch / name, self.schema)
@@ -204,6 +139,31 @@ class Press:
         parity = {name: value for name, value in plain.card.items() if name.startswith("parity_")}
         precision = {"precision": "int8", "quantization": way}
         return self._finished(way, plain.model, plain.tokenizer, folder, parity | precision, {})
+
+    def _cascade(self, first: First, second: Made) -> Made:
+        """Behind the smaller student, which is made as small as can be in the same way."""
+        print("the first of the cascade:")
+        origin = replace(self.origin, student_digest=first.digest)
+        place = self.scratch / "before"
+        place.mkdir()
+        smaller = Press(self.dataset, self.settings, origin, place).run(first.student)[-1]
+        own, larger = smaller.answers.probabilities, second.answers.probabilities
+        figure = self._figure(second)
+
+        def may(mixed: Probabilities) -> bool:
+            return self._share_lost(figure, self.judge.figures(mixed)[self.judge.first]) <= first.settings.most_lost
+
+        sure_from = least_sure(self.judge.outcome, own, larger, may)
+        folder = self.scratch / "cascade"
+        outcome = cascade(smaller.folder, second.folder, folder, sure_from, self.judge.all_rows)
+        escalated = float((confidence(outcome, own) < sure_from).mean())
+        more = {"escalated": escalated, SURE_FROM: sure_from}
+        made = replace(second, name="cascade", folder=folder, outcome=outcome, card=read_card(folder))
+        return replace(made, answers=self._answers(folder), more=more)
+
+    def _answers(self, folder: Path) -> Candidate:
+        rows = self.judge.rows
+        return from_edge(folder, self.judge.records(rows), rows)
 
     def _calibration(self, plain: Made) -> Sequence[Batch]:
         """Inputs of the graph for some training rows, each by itself."""
@@ -221,32 +181,29 @@ class Press:
         outcome = settle(folder, self.judge.all_rows)
         if isinstance(self.schema.outcome, Retrieval):
             index(folder, self.catalogue)
-        rows = self.judge.rows
-        answers = from_edge(folder, self.judge.records(rows), rows)
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return Made(name, model, tokenizer, folder, outcome, card, answers, more)
+        return Made(name, model, tokenizer, folder, outcome, read_card(folder), self._answers(folder), more)
 
-    def _judge(self, before: Made | None, after: Made) -> bool:
+    def _judge(self, before: Made | None, after: Made, most_lost: float) -> bool:
         """Keep and print what a step cost and gained; whether it may stay."""
         judge, lost, flipped = self.judge, 0.0, 0.0
         figure = self._figure(after)
         if before is not None:
             lost = self._share_lost(self._figure(before), figure)
             flipped = flips(judge.outcome, before.answers.probabilities, after.answers.probabilities)
-        p50_ms = measure(after.answers.answer, judge.records(judge.rows.spread(TIMED_ROWS))).p50_ms
+        time = measure(after.answers.answer, judge.records(judge.rows.spread(TIMED_ROWS)))
         # Where it can't be told what went, nothing speaks against the step.
-        affordable = not lost > self.settings.most_lost
-        step = Step(after.name, affordable, affordable, figure, lost, flipped, p50_ms, after.bytes, after.more)
-        self.steps.append(step)
-        told = [f"{judge.words(figure)}, {p50_ms:.2f} ms, {after.bytes / 1e6:.1f} MB"]
+        why = f"loses {lost:.1%}" if lost > most_lost else "is never sure" if after.more.get("escalated") == 1 else ""
+        cost = figure, lost, flipped, time.p50_ms, time.mean_ms, after.bytes
+        self.steps.append(Step(after.name, not why, why, *cost, after.more))
+        told = [f"{judge.words(figure)}, {time.p50_ms:.2f} ms, {after.bytes / 1e6:.1f} MB"]
         if before is None:
             told.append("equals PyTorch on {parity_rows} rows within {parity_max_difference:.1e}".format(**after.card))
         else:
             told.append(f"{flipped:.1%} of answers change")
         told += [TOLD[key].format(value) for key, value in after.more.items() if key in TOLD]
-        told += [] if affordable else [f"loses {lost:.1%}, which is too much: left out"]
+        told += [f"{why}: left out"] if why else []
         print(f"{after.name}: {'; '.join(told)}")
-        return affordable
+        return not why
 
     def _share_lost(self, was: float, is_now: float) -> float:
         judge = self.judge

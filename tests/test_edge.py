@@ -112,7 +112,28 @@ def test_of_a_cascade_the_first_answers_what_it_is_sure_of_and_the_larger_one_th
 
 def test_the_larger_model_of_a_cascade_can_be_asked_alone(tmp_path: Path):
     folder = write_cascade(tmp_path / "edge")
-    assert EdgeModel(folder, alone=True).probabilities(["good"])[0, 1] == pytest.approx(1 / (1 + math.exp(-10)))
+    assert EdgeModel(folder).larger.probabilities(["good"])[0, 1] == pytest.approx(1 / (1 + math.exp(-10)))
+
+
+def test_the_model_that_answers_a_row_is_known(tmp_path: Path):
+    edge = EdgeModel(write_cascade(tmp_path / "edge"))
+    words = "good", "good bad"
+    assert edge.answering("good") is edge.first
+    assert [edge.answering(text).probabilities(words)[1, 1] for text in words] == pytest.approx(
+        [0.5, 1 / (1 + math.exp(-8))]
+    )
+    alone = EdgeModel(write_edge(tmp_path / "alone"))
+    assert alone.answering("good") is alone
+
+
+def test_what_the_first_would_refuse_goes_on(tmp_path: Path):
+    folder = write_cascade(tmp_path / "edge")
+    card = json.loads((folder / "card.json").read_text())
+    card["outcome"] |= {"refuse": 0.1, "threshold": 0.9}
+    (folder / "card.json").write_text(json.dumps(card))
+    # The first is sure enough with 0.88, but it would be refused; the larger one says 0.99995.
+    (answer,) = EdgeModel(folder).answer(["good"])
+    assert (answer["in_scope"], answer["confidence"] > 0.999) == (True, True)
 
 
 def test_a_row_that_a_cascade_can_not_read_is_told_like_any(tmp_path: Path):

@@ -201,6 +201,11 @@ RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
             ("cascade={first: {static: {}}}", "distill.terms={kl: 1, hidden: 1}"),
             "cascade.first: distill.terms.hidden compares layers",
         ),
+        (
+            ("student.static={}", "distill.freeze_embeddings=true"),
+            "distill.freeze_embeddings would leave student.static nothing to learn",
+        ),
+        (("cascade={first: {static: {}}}", "data.out_of_scope=odd.csv"), "recipe: data.out_of_scope measures refusal"),
         (("cascade={most_lost: 0.1}",), "cascade.first: missing; expected: Form of the smaller one"),
         (("student.narrow={width: 8}",), "student.narrow.heads: missing; expected: Of its attention"),
         (("student.narrow={width: 8, heads: 2, haeds: 2}",), "did you mean student.narrow.heads?"),

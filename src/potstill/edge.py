@@ -5,7 +5,9 @@ Potstill nor torch must be installed where the model serves. Of Potstill it impo
 with it.
 """
 
+import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,14 @@ from tokenizers import Tokenizer
 
 if __package__:
     from potstill.inputs import Features, is_absent, join_texts, split_pair
-    from potstill.outcomes import Classification, Retrieval, confidence, outcome_of, parts_of, side_by_side
+    from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side, unsure
 else:
     try:  # The two modules that travel with a registered version go first.
         from inputs import Features, is_absent, join_texts, split_pair  # type: ignore[import-not-found, no-redef]
-        from outcomes import Classification, Retrieval, confidence, outcome_of, parts_of, side_by_side  # type: ignore[import-not-found, no-redef]
+        from outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side, unsure  # type: ignore[import-not-found, no-redef]
     except ModuleNotFoundError:  # MLflow runs this file once while it is registered, before they are beside it.
         from potstill.inputs import Features, is_absent, join_texts, split_pair
-        from potstill.outcomes import Classification, Retrieval, confidence, outcome_of, parts_of, side_by_side
+        from potstill.outcomes import Classification, Retrieval, outcome_of, parts_of, side_by_side, unsure
 
 # A text alone, or a row of a table: column → value.
 Row = str | Mapping[Any, Any]
@@ -45,7 +47,6 @@ class EdgeModel:
     Args:
         folder: what compress wrote: `edge/small` or `edge/float`.
         threads: of the session. One is fastest for a service with a process a core.
-        alone: leave out the first of a cascade.
 
     Attributes:
         card: what the model is and where it comes from.
@@ -55,7 +56,7 @@ class EdgeModel:
         first: the smaller model that is asked before, of a cascade.
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1, alone: bool = False) -> None:
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
         folder = Path(folder)
         self.card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
         self.outcome = outcome_of(self.card["outcome"])
@@ -68,7 +69,7 @@ class EdgeModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-        self.first = EdgeModel(folder / FIRST, threads) if SURE_FROM in self.card and not alone else None
+        self.first = EdgeModel(folder / FIRST, threads) if SURE_FROM in self.card else None
         self._vectors: npt.NDArray[np.float32] | None = None
         if (folder / CATALOGUE).is_file():
             answers = json.loads((folder / CATALOGUE).read_text(encoding="utf-8"))
@@ -112,8 +113,11 @@ class EdgeModel:
             if self.features:
                 inputs |= self.features.arrays([tables[i] for i in chosen])
             found.append(self._session.run(["logits"], inputs)[0])
-            if not np.isfinite(found[-1]).all():
+            # A sum is no number where one of its parts is none, and takes less time than to look at each.
+            if not math.isfinite(found[-1].sum()):
                 raise ValueError("the model has no answer: a number among the features is too large for it")
+        if len(rows) == 1:
+            return found[0]
         logits = np.concatenate(found) if found else np.empty((0, len(self.outcome)), dtype=np.float32)
         return logits[np.argsort(order)]
 
@@ -128,9 +132,25 @@ class EdgeModel:
         return found
 
     def escalates(self, firsts: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-        """Rows `[rows]` of which the first of a cascade, by its probabilities `[rows, outcomes]`, is not sure."""
-        found: npt.NDArray[np.bool_] = confidence(self.outcome, firsts) < self.card[SURE_FROM]
-        return found
+        """Rows `[rows]` of which the first of a cascade is not sure, or which it would refuse.
+
+        Args:
+            firsts: its probabilities `[rows, outcomes]`.
+        """
+        return unsure(self.outcome, firsts, self.card[SURE_FROM])
+
+    def answering(self, row: Row) -> "EdgeModel":
+        """The model whose answer to a row stands: of a cascade one of its two, else this one."""
+        if self.first is None:
+            return self
+        return self.larger if self.escalates(self.first.probabilities([row]))[0] else self.first
+
+    @property
+    def larger(self) -> "EdgeModel":
+        """The larger model of a cascade by itself; it shares what this one has loaded."""
+        alone = copy.copy(self)
+        alone.first = None
+        return alone
 
     def _own(self, rows: Sequence[Row], batch_size: int) -> npt.NDArray[np.float64]:
         logits = self.logits(rows, batch_size)

@@ -615,6 +615,15 @@ def confidence(outcome: Outcome, probabilities: Probabilities) -> Floats:
     return found
 
 
+def unsure(outcome: Outcome, probabilities: Probabilities, sure_from: float) -> npt.NDArray[np.bool_]:
+    """Rows `[rows]` of which a model is less sure than asked, or which would be refused by its word in any task."""
+    found: npt.NDArray[np.bool_] = confidence(outcome, probabilities) < sure_from
+    for part in parts_of(outcome):
+        if isinstance(part.outcome, Classification) and part.outcome.threshold is not None:
+            found |= probabilities[:, part.columns].max(axis=1) < part.outcome.threshold
+    return found
+
+
 def refusing(outcome: Outcome, probabilities: Probabilities, values: Floats) -> Outcome:
     """The outcome with the thresholds below which a model refuses, from its probabilities on labelled rows."""
 
@@ -676,11 +685,14 @@ def probabilities_of(outcome: Outcome, logits: Probabilities, values: Floats) ->
 def side_by_side(outcome: Outcome, logits: Probabilities) -> Floats:
     """Probabilities `[rows, outcomes]` of logits `[rows, outcomes]`: a softmax for each task, at its temperature."""
     each = [softmax(logits[:, part.columns] / part.outcome.temperature) for part in parts_of(outcome)]
-    return np.concatenate(each, axis=1)
+    return each[0] if len(each) == 1 else np.concatenate(each, axis=1)
 
 
 def softmax(logits: Probabilities) -> Floats:
     """Probabilities `[rows, outcomes]` of the logits of one task."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
+    # In place: for one row a new array takes longer than what is done with it.
+    found: Floats = logits.astype(np.float64)
+    found -= found.max(axis=1, keepdims=True)
+    np.exp(found, out=found)
+    found /= found.sum(axis=1, keepdims=True)
+    return found

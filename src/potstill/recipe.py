@@ -685,25 +685,14 @@ class Recipe(Section):
             raise ValueError(f"distill.{blind[0]} tells nothing of two outcomes: it can't be used with kind: rate")
         if self.distill.standardise and "retrieval" in kinds:
             raise ValueError("distill.standardise: a retrieval leaves out answers, which would drown the others")
+        if self.distill.freeze_embeddings and self.student.static:
+            raise ValueError("distill.freeze_embeddings would leave student.static nothing to learn but its head")
         if self.distill.align and (self.student.static or self.student.narrow):
             raise ValueError("distill.align compares vectors of one width: it can't be used with a narrower student")
         return self
 
     def _asks_for(self, name: str) -> bool:
         return self.distill.standardise if name == "standardise" else name.removeprefix("terms.") in self.distill.terms
-
-    @model_validator(mode="after")
-    def _cascades_what_can_be_sure(self) -> Self:
-        if self.cascade is None:
-            return self
-        if any(task.kind != "classification" for task in self.tasks.values()):
-            raise ValueError("cascade: only of classes is one sure or not: it needs tasks of kind: classification")
-        try:
-            alone = {"student": self.cascade.first.model_dump(), "cascade": None}
-            Recipe.model_validate({**self.model_dump(by_alias=True), **alone})
-        except ValidationError as error:
-            raise ValueError(f"cascade.first: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-        return self
 
     @model_validator(mode="after")
     def _weighs_classes(self) -> Self:
@@ -757,6 +746,20 @@ class Recipe(Section):
         asked = [name for name, value in misplaced.items() if value]
         if asked:
             raise ValueError(f"{asked[0]} is for recipes of {why} task{'s' if why == 'several' else ''}")
+        return self
+
+    # Last: what is wrong of the recipe without it has been told by then.
+    @model_validator(mode="after")
+    def _cascades_what_can_be_sure(self) -> Self:
+        if self.cascade is None:
+            return self
+        if any(task.kind != "classification" for task in self.tasks.values()):
+            raise ValueError("cascade: only of classes is one sure or not: it needs tasks of kind: classification")
+        try:
+            alone = {"student": self.cascade.first.model_dump(), "cascade": None}
+            Recipe.model_validate({**self.model_dump(by_alias=True), **alone})
+        except ValidationError as error:
+            raise ValueError(f"cascade.first: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
         return self
 
 

@@ -60,8 +60,26 @@ def test_both_models_lie_in_one_folder_which_refuses_by_what_both_say(tmp_path: 
     rows = Rows(row=["1", "2", "3"], text=texts, value=np.array([1.0, 0.0, 1.0]), features=[{}, {}, {}])
     outcome = cascade(first, second, tmp_path / "both", 0.8, rows)
     made = EdgeModel(tmp_path / "both")
-    # The confidences are 0.88 by the first, 0.5 and 0.9997 by the second.
+    # The confidences are 0.88 by the first, 0.5 and 0.9997 by the second. The first's word is just not refused.
     assert outcome == made.outcome
     assert made.outcome.threshold == pytest.approx(0.880797, abs=1e-6)
     assert [answer["in_scope"] for answer in made.answer(texts)] == [True, False, True]
+    assert made.answer(["good"])[0]["confidence"] == pytest.approx(0.880797, abs=1e-6)
     assert (EdgeModel(first).card, EdgeModel(second).card) == (made.first.card, card)
+
+
+def test_thresholds_settle_where_what_is_refused_goes_on(tmp_path: Path):
+    # Of "good" the first says 0.88, the larger one 0.73; of "bad bad" and "bad bad bad" both say 0.98 and 0.998.
+    first, second = (write_edge(tmp_path / name, good=good) for name, good in (("a", 2.0), ("b", 1.0)))
+    card = json.loads((second / "card.json").read_text())
+    card["outcome"] |= {"refuse": 0.75}
+    (second / "card.json").write_text(json.dumps(card))
+    texts = ["good", "kettle", "bad bad", "bad bad bad"]
+    rows = Rows(row=list("1234"), text=texts, value=np.array([1.0, 0.0, 0.0, 0.0]), features=[{}] * 4)
+    outcome = cascade(first, second, tmp_path / "both", 0.8, rows)
+    made = EdgeModel(tmp_path / "both")
+    confidences = made.probabilities(texts).max(axis=1)
+    # The threshold is the share's place among the very confidences that it brings about.
+    assert outcome.threshold == pytest.approx(float(np.quantile(confidences, 0.75)))
+    refused = [text for text, sure in zip(texts, confidences, strict=True) if sure < outcome.threshold]
+    assert all(made.answering(text) is not made.first for text in refused)

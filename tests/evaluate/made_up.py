@@ -169,7 +169,7 @@ def drawn(found: Any) -> dict[str, str]:
         "quality_latency": figures.quality_latency(found["models"], "macro_f1", "macro-F1"),
         "training_curves": figures.training_curves(found["curves"], "macro_f1", "macro-F1"),
         "ladder": figures.ladder(LADDER),
-        "escalation": figures.escalation(CASCADE["curve"], CASCADE["escalated"]),
+        "escalation": figures.escalation(CASCADE["curve"], (0.31, 0.924), "macro-F1"),
         "confusion": figures.confusion(np.array(found["confusion"]["sentiment"]["counts"]), found["outcome"]["names"]),
         "reliability": figures.reliability_diagram(
             {"teacher": bins, "edge": bins[2:]}, said="confidence", came="accuracy"

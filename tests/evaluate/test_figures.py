@@ -100,3 +100,9 @@ def test_the_ladder_tells_each_rung_with_its_factors():
     written = texts(figures.ladder(made_up.LADDER))
     assert "student  (macro-F1 0.931)" in written
     assert {"3.90  2.5×", "41.20  2.2×"} <= set(written)
+
+
+def test_the_escalation_shows_the_curve_and_where_the_cascade_stands():
+    drawn = figures.escalation(made_up.CASCADE["curve"], (0.31, 0.924), "macro-F1")
+    assert {"macro-F1 of both together", "100%"} <= set(texts(drawn))
+    assert drawn != figures.escalation(made_up.CASCADE["curve"], (0.4, 0.924), "macro-F1")

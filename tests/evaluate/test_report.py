@@ -86,11 +86,12 @@ def test_each_step_of_compression_is_told_with_what_it_cost(accepted: str):
 
 def test_a_cascade_is_told_with_each_of_its_models_and_the_share_that_goes_on(tmp_path: Path, accepted: str):
     assert "Cascade" not in Page(accepted).text
-    text = Page(written(tmp_path, made_up.summary(3) | {"cascade": made_up.CASCADE})).text
+    text = Page(written(tmp_path, made_up.summary(3) | {"cascade": made_up.CASCADE, "first_digest": "7e" * 32})).text
     assert "the smaller alone 0.874 0.08 0.07 0.11 0.9" in text
     assert "the larger alone 0.926 2.50 2.40 4.08 11.3" in text
     assert "both 0.924 0.90 0.09 3.90 12.2" in text
     assert "confidence is 0.812 or more" in text
+    assert "7e" * 32 in text
     assert "the larger one is asked for 31.0% of the test rows" in text
 
 

@@ -223,6 +223,11 @@ def test_a_cascade_is_distilled_calibrated_judged_and_served_as_one_version(shop
     assert ran(summary) >= {"first", "compress", "evaluate", "register"}
     assert summary["steps"]["distill"]["cached"]
     assert (summary["verdict"]["accepted"], summary["version"]) == (True, "1")
+    again = shop.run(cascade, "register.model=two")
+    assert ran(again) <= {"ingest", "champion", "register", "close"}
+    assert again["steps"]["first"]["cached"]
+    tags = shop.client().get_model_version("two", "1").tags
+    assert tags["first_digest"] == summary["first_digest"] != summary["student_digest"]
     both, sizes = summary["cascade"], [found["size_bytes"] for found in summary["cascade"]["models"].values()]
     assert 0 <= both["escalated"] < 1
     assert both["models"]["cascade"]["figure"] == pytest.approx(summary["models"]["edge"]["macro_f1"])

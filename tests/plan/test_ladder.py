@@ -110,6 +110,6 @@ def test_the_last_rung_is_the_file_that_a_run_would_ship(climbed: tuple[Path, Pa
 
 def test_factors_are_against_the_first_rung():
     meaning = meanings_of(Classification(("a", "b")))["macro_f1"]
-    shown = table([Rung("teacher", 0.8, 10.0, 90_000_000), Rung("small", 0.76, 0.5, 3_000_000)], meaning)
+    shown = table([Rung("teacher", 0.8, 10.0, 12.0, 90_000_000), Rung("small", 0.76, 0.5, 1.5, 3_000_000)], meaning)
     cells = [list(column.cells)[1] for column in shown.columns]
-    assert cells == ["small", "0.760", "95.0%", "0.50", "20.0×", "3.0", "30.0×"]
+    assert cells == ["small", "0.760", "95.0%", "0.50", "20.0×", "1.50", "8.0×", "3.0", "30.0×"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
-from tiny import write_edge
+from tiny import write_cascade, write_edge
 
 from potstill.serve.app import PredictRequest, make_app
 from potstill.serve.limits import Limits
@@ -88,6 +88,18 @@ def test_words_are_weighed(client: TestClient):
     assert told["answer"]["label"] == "positive"
     assert told["words"] == ["good", "kettle"]
     assert told["weights"][""] == pytest.approx([SURE - 0.5, 0])
+
+
+def test_words_are_weighed_by_the_model_of_a_cascade_that_has_answered(tmp_path: Path):
+    write_cascade(tmp_path / "1")
+    announce(tmp_path, Release("reviews", "1", str(tmp_path / "1")))
+    with TestClient(make_app(tmp_path, Limits(), os.getppid())) as client:
+        told = client.post("/explain", json={"row": "good bad"}).json()
+        # The larger one has answered; without a word the smaller one would be sure.
+        whole, without_bad = (1 / (1 + math.exp(-logit)) for logit in (8, 10))
+        assert told["answer"]["confidence"] == pytest.approx(whole)
+        assert told["weights"][""] == pytest.approx([whole - (1 - SURE), whole - without_bad])
+        assert client.post("/explain", json={"row": ""}).json()["words"] == []
 
 
 def test_the_page_loads_nothing_from_elsewhere(client: TestClient):

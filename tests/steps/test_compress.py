@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from potstill.compress.card import read_card
 from potstill.compress.export import ParityError
 from potstill.data.dataset import read_rows, read_schema
 from potstill.edge import EdgeModel
+from potstill.errors import UserError
 from potstill.learn.model import encode_texts, load_model, predict_logits
 from potstill.recipe import Cascade, Compress, Distill, Static, Student
 from potstill.steps.compress import compress
@@ -152,14 +152,12 @@ def behind(line: Line, folder: Path, smaller: Path, most_lost: float) -> tuple[d
 
 
 def test_behind_a_smaller_student_it_is_asked_for_the_rest_and_loses_no_more_than_allowed(line: Line, tmp_path: Path):
-    settings = Distill.model_validate({**QUICK, "learning_rate": 0.1})
-    distill(line.dataset, line.teacher, line.signals, Student(static=Static(width=8)), settings, tmp_path / "smaller")
-    steps, card = behind(line, tmp_path, tmp_path / "smaller", 0.02)
+    steps, card = behind(line, tmp_path, smaller_of(line, tmp_path), 0.02)
     assert steps["cascade"]["kept"]
     assert steps["cascade"]["lost"] <= 0.02
     folder = tmp_path / "edge" / "small"
     rows = read_rows(line.dataset, "validation", read_schema(line.dataset))
-    both, first, second = EdgeModel(folder), EdgeModel(folder / "first"), EdgeModel(folder, alone=True)
+    both, first, second = EdgeModel(folder), EdgeModel(folder / "first"), EdgeModel(folder).larger
     sure = first.probabilities(rows.text).max(axis=1) >= card["sure_from"]
     assert 0 < sure.mean() == pytest.approx(1 - steps["cascade"]["more"]["escalated"])
     expected = np.where(sure[:, None], first.probabilities(rows.text), second.probabilities(rows.text))
@@ -170,8 +168,15 @@ def test_behind_a_smaller_student_it_is_asked_for_the_rest_and_loses_no_more_tha
     assert not (tmp_path / "edge" / "float" / "first").exists()
 
 
+def smaller_of(line: Line, folder: Path) -> Path:
+    """A static student that has learnt."""
+    settings = Distill.model_validate({**QUICK, "learning_rate": 0.1})
+    distill(line.dataset, line.teacher, line.signals, Student(static=Static(width=8)), settings, folder / "smaller")
+    return folder / "smaller"
+
+
 def test_a_smaller_student_that_is_never_sure_enough_is_left_out(line: Line, tmp_path: Path):
-    smaller = shutil.copytree(line.student, tmp_path / "smaller")
+    smaller = smaller_of(line, tmp_path)
     weights = load_file(smaller / "head.safetensors")
     # The other way round: it is surest where it is wrong.
     save_file({name: -weight for name, weight in weights.items()}, smaller / "head.safetensors")
@@ -179,3 +184,9 @@ def test_a_smaller_student_that_is_never_sure_enough_is_left_out(line: Line, tmp
     assert steps["cascade"]["left_out"] == "is never sure"
     assert "sure_from" not in card
     assert not (tmp_path / "edge" / "small" / "first").exists()
+
+
+def test_a_first_that_is_no_smaller_is_refused(line: Line, tmp_path: Path):
+    with pytest.raises(UserError, match=r"cascade.first: its file has .* there is nothing to gain"):
+        behind(line, tmp_path, line.student, 0.02)
+    assert not (tmp_path / "edge").exists()

@@ -12,10 +12,11 @@ import numpy as np
 from potstill.compress.card import read_card, write_card
 from potstill.data.dataset import Rows
 from potstill.edge import FIRST, SURE_FROM, EdgeModel
-from potstill.outcomes import Outcome, Probabilities, confidence, refusing
+from potstill.outcomes import Outcome, Probabilities, confidence, refusing, unsure
 
 # Thresholds that are looked at: those that let so many shares of the rows pass.
 STEPS = 200
+ROUNDS = 20
 
 
 def cascade(first: Path, second: Path, folder: Path, sure_from: float, validation: Rows) -> Outcome:
@@ -30,12 +31,29 @@ def cascade(first: Path, second: Path, folder: Path, sure_from: float, validatio
     """
     shutil.copytree(second, folder)
     shutil.copytree(first, folder / FIRST)
-    card = read_card(folder) | {SURE_FROM: sure_from}
-    write_card(folder, card)
-    model = EdgeModel(folder)
-    answers = model.probabilities(validation.records(model.text_columns[0]))
-    outcome = refusing(model.outcome, answers, validation.value)
-    write_card(folder, card | {"outcome": outcome.spec()})
+    model = EdgeModel(second)
+    records = validation.records(model.text_columns[0])
+    outcome = _refusing(
+        model.outcome, EdgeModel(first).probabilities(records), model.probabilities(records), sure_from, validation
+    )
+    write_card(folder, read_card(folder) | {SURE_FROM: sure_from, "outcome": outcome.spec()})
+    return outcome
+
+
+def _refusing(
+    outcome: Outcome, first: Probabilities, second: Probabilities, sure_from: float, validation: Rows
+) -> Outcome:
+    """The outcome with thresholds that refuse, of what both answer together, the share that may be refused.
+
+    What the smaller one would refuse goes on to the larger one, so thresholds decide who answers, and that decides
+    them: a few rounds settle it.
+    """
+    for _ in range(ROUNDS):
+        mixed = np.where(unsure(outcome, first, sure_from)[:, None], second, first)
+        settled = refusing(outcome, mixed, validation.value)
+        if settled == outcome:
+            break
+        outcome = settled
     return outcome
 
 

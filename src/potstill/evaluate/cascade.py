@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from potstill.edge import FIRST, SURE_FROM, EdgeModel, Row
-from potstill.evaluate.latency import measure
+from potstill.evaluate.latency import Latency, measure
 from potstill.outcomes import Floats, Probabilities, confidence
 from potstill.store import folder_bytes
 
@@ -47,37 +47,44 @@ class Cascade:
     @cached_property
     def second(self) -> Probabilities:
         """What the larger one says `[rows, outcomes]`."""
-        return EdgeModel(self.folder, threads=1, alone=True).probabilities(self.records)
+        return self.both.larger.probabilities(self.records)
+
+    @property
+    def first_digest(self) -> str:
+        """Of the student that the smaller model was made of."""
+        assert self.both.first is not None  # noqa: S101 - the card says that it is there
+        return str(self.both.first.card["student_digest"])
 
     @property
     def escalated(self) -> npt.NDArray[np.bool_]:
         """Rows `[rows]` of which the larger one is asked."""
         return self.both.escalates(self.first)
 
-    def figures(self, timed: Sequence[Row]) -> dict[str, Any]:
+    def figures(self, timed: Sequence[Row], time_of_both: Latency) -> dict[str, Any]:
         """The cascade's share of rows that go on, and figure, times in milliseconds and bytes of each model.
 
         Args:
             timed: rows whose answers are timed, one by one.
+            time_of_both: the cascade's on the same rows.
         """
-        alone = EdgeModel(self.folder / FIRST, threads=1), EdgeModel(self.folder, threads=1, alone=True)
         first_bytes, bytes_of_both = folder_bytes(self.folder / FIRST), folder_bytes(self.folder)
+        times = [measure(_asking(model), timed) for model in (EdgeModel(self.folder / FIRST), self.both.larger)]
         mixed = np.where(self.escalated[:, None], self.second, self.first)
         models = {
-            "first": (alone[0], self.first, first_bytes),
-            "second": (alone[1], self.second, bytes_of_both - first_bytes),
-            "cascade": (self.both, mixed, bytes_of_both),
+            "first": (times[0], self.first, first_bytes),
+            "second": (times[1], self.second, bytes_of_both - first_bytes),
+            "cascade": (time_of_both, mixed, bytes_of_both),
         }
-        found = {}
-        for name, (model, probabilities, size_bytes) in models.items():
-            time = measure(_asking(model), timed)
-            found[name] = {
+        found = {
+            name: {
                 "figure": self.figure(probabilities),
                 "mean_ms": time.mean_ms,
                 "p50_ms": time.p50_ms,
                 "p95_ms": time.p95_ms,
                 "size_bytes": size_bytes,
             }
+            for name, (time, probabilities, size_bytes) in models.items()
+        }
         shares, curve = self.curve
         return {
             "sure_from": self.both.card[SURE_FROM],

@@ -195,16 +195,21 @@ def ladder(rungs: Sequence[tuple[str, str, float, int]]) -> str:
         return svg(figure)
 
 
-def escalation(curve: Mapping[str, Sequence[float]], escalated: float) -> str:
-    """A cascade's figure against the share of rows that go on to the larger model; the point is where it stands."""
+def escalation(curve: Mapping[str, Sequence[float]], here: tuple[float, float], title: str) -> str:
+    """A cascade's figure against the share of rows that go on to the larger model, the least sure first.
+
+    Args:
+        curve: shares `escalated` and the `figure` with each.
+        here: share and figure of the cascade as it is.
+        title: of the figure.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _new(4.6, 3.4)
         axes.plot(curve["escalated"], curve["figure"], color=COLOURS["student"])
-        here = float(np.interp(escalated, curve["escalated"], curve["figure"]))
-        axes.scatter(escalated, here, color=COLOURS["edge"], zorder=3)
+        axes.scatter(*here, color=COLOURS["edge"], zorder=3)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
         axes.set_xlabel("share of the test rows that go on, the least sure first")
-        axes.set_ylabel("of both together")
+        axes.set_ylabel(f"{title} of both together")
         return svg(figure)
 
 

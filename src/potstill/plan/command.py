@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from potstill import local
+from potstill.errors import UserError
 from potstill.evaluate.figures import COLOURS, STYLE, svg
 from potstill.plan.choose import Planner, Tried
 from potstill.plan.limits import Limits, measure_limits
@@ -45,6 +46,8 @@ def plan(loaded: Recipe, recipe: Path, overrides: Sequence[str], root: Path, con
         UserError: bad input.
     """
     refuse_several_teachers(loaded)
+    if loaded.cascade is not None:
+        raise UserError("cascade: a plan judges single students; leave it out, and add it to the recipe that is found")
     folder = root / "plan" / loaded.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "best.yaml").unlink(missing_ok=True)

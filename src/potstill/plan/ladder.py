@@ -51,7 +51,7 @@ def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
 def table(rungs: Sequence[Rung], meaning: Meaning) -> Table:
     """The rungs for a terminal, each beside the first."""
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for head in ("step", meaning.title, "of teacher", "p50 ms", "faster", "MB", "smaller"):
+    for head in ("step", meaning.title, "of teacher", "p50 ms", "faster", "mean ms", "faster", "MB", "smaller"):
         found.add_column(head, justify="left" if head == "step" else "right", no_wrap=True)
     first = rungs[0]
     for rung in rungs:
@@ -62,6 +62,8 @@ def table(rungs: Sequence[Rung], meaning: Meaning) -> Table:
             kept,
             f"{rung.p50_ms:.2f}",
             f"{first.p50_ms / rung.p50_ms:.1f}×",
+            f"{rung.mean_ms:.2f}",
+            f"{first.mean_ms / rung.mean_ms:.1f}×",
             f"{rung.size_bytes / 1e6:.1f}",
             f"{first.size_bytes / rung.size_bytes:.1f}×",
         )
@@ -72,6 +74,7 @@ def written(rungs: Sequence[Rung]) -> str:
     """The rungs as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "figure", "p50_ms", "size_bytes"])
-    writer.writerows([rung.name, f"{rung.figure:.6f}", f"{rung.p50_ms:.4f}", rung.size_bytes] for rung in rungs)
+    writer.writerow(["step", "figure", "p50_ms", "mean_ms", "size_bytes"])
+    for rung in rungs:
+        writer.writerow([rung.name, f"{rung.figure:.6f}", f"{rung.p50_ms:.4f}", f"{rung.mean_ms:.4f}", rung.size_bytes])
     return text.getvalue()

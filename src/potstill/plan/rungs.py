@@ -37,12 +37,14 @@ class Rung:
         name: what was done since the rung before.
         figure: the deciding metric.
         p50_ms: median time of an answer to one row on one thread, tokenization included.
+        mean_ms: mean time; of a cascade it counts what the median leaves out.
         size_bytes: of all files that are needed.
     """
 
     name: str
     figure: float
     p50_ms: float
+    mean_ms: float
     size_bytes: int
 
 
@@ -75,7 +77,7 @@ class Ladder:
         shop, form, settings = self.workshop, self.workshop.recipe.student, self.workshop.recipe.compress
         refuse_several_teachers(shop.recipe)
         with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
-            yield self._teacher_in_torch()
+            yield self.teacher_in_torch()
             folder = pack(*load_model(shop.teacher), Path(scratch, "teacher"), shop.schema)
             settle(folder, read_rows(shop.dataset, "validation", shop.schema))
             yield self._packed("as ONNX", folder)
@@ -84,9 +86,9 @@ class Ladder:
                 plain = settings.model_copy(update={"vocabulary": "whole", "sparsity": 0, "quantize": []})
                 yield from self._student(words_of(unpruned), unpruned, plain, Path(scratch, "unpruned"))
             name = "pruned" if form.prune else words_of(form)
-            yield from self._student(name, form, settings, Path(scratch, "student"), self._first())
+            yield from self._student(name, form, settings, Path(scratch, "student"), self.first())
 
-    def _first(self) -> First | None:
+    def first(self) -> First | None:
         """The smaller student of a cascade, if the recipe has one."""
         shop, settings = self.workshop, self.workshop.recipe.cascade
         if settings is None:
@@ -94,7 +96,8 @@ class Ladder:
         student = shop.student(settings.first, settings.knobs(shop.recipe.distill))
         return First(student, folder_digest(student), settings)
 
-    def _teacher_in_torch(self) -> Rung:
+    def teacher_in_torch(self) -> Rung:
+        """Where the ladder begins."""
         model, tokenizer = load_model(self.workshop.teacher)
         validation = read_rows(self.workshop.dataset, "validation", self.workshop.schema)
         probabilities = taught_probabilities(self.workshop.signals, self.judge.outcome, validation, self.judge.rows)
@@ -104,9 +107,10 @@ class Ladder:
             predict_logits(model, inputs, tokenizer.pad_token_id)
 
         with one_thread():
-            p50_ms = measure(answer, range(len(self.timed))).p50_ms
+            time = measure(answer, range(len(self.timed)))
         needed = [*self.workshop.teacher.glob("*.safetensors"), self.workshop.teacher / "tokenizer.json"]
-        return Rung("teacher in PyTorch", self._figure(probabilities), p50_ms, sum(f.stat().st_size for f in needed))
+        size_bytes = sum(file.stat().st_size for file in needed)
+        return Rung("teacher in PyTorch", self._figure(probabilities), time.p50_ms, time.mean_ms, size_bytes)
 
     def _student(
         self, name: str, form: Student, settings: Compress, folder: Path, first: First | None = None
@@ -119,8 +123,8 @@ class Ladder:
     def _packed(self, name: str, folder: Path) -> Rung:
         judge = self.judge
         model = from_edge(folder, judge.records(judge.rows), judge.rows)
-        p50_ms = measure(model.answer, judge.records(self.timed)).p50_ms
-        return Rung(name, self._figure(model.probabilities), p50_ms, model.size_bytes)
+        time = measure(model.answer, judge.records(self.timed))
+        return Rung(name, self._figure(model.probabilities), time.p50_ms, time.mean_ms, model.size_bytes)
 
     def _figure(self, probabilities: Probabilities) -> float:
         return self.judge.figures(probabilities)[self.judge.first]

@@ -213,8 +213,11 @@ def _plain(app: FastAPI, service: Service) -> None:
                 TOO_LARGE, f"{len(text):,} characters; at most {service.limits.characters:,} are explained"
             )
         spans = explain.words_of(text)
-        rows = [row, *({**row, column: other} for other in explain.without_each(text, spans))]
-        answer, *others = await service.ask(served, rows)
+        (answer,) = await service.ask(served, [row])
+        # Probabilities of two models of a cascade can't be subtracted: the one that has answered goes on.
+        speaker = Served(served.release, await asyncio.to_thread(served.edge.answering, row))
+        rows = [{**row, column: other} for other in explain.without_each(text, spans)]
+        others = await service.ask(speaker, rows) if rows else []
         return Told(
             {
                 "model": served.release.name,

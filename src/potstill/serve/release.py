@@ -45,7 +45,9 @@ class Served:
             Exception: whatever the files' readers raise on files that are no edge model.
         """
         edge = EdgeModel(release.folder)
-        edge.answer([WARM_UP])
+        # Of a cascade the smaller model may be sure of this, so the larger one is asked by itself.
+        for model in (edge, edge.larger):
+            model.answer([WARM_UP])
         return cls(release, edge)
 
 

@@ -102,6 +102,7 @@ def evaluate(
     )
     summary = {
         **names,
+        **({"first_digest": cascade.first_digest} if cascade else {}),
         "task": schema.task,
         "outcome": outcome.spec(),
         "metrics": {name: asdict(meaning) for name, meaning in _meanings(outcome, errors).items()},
@@ -115,7 +116,7 @@ def evaluate(
         "rejected": schema.rejected,
         "models": models,
         "compression": json.loads((inputs.edge / STEPS).read_text(encoding="utf-8")),
-        "cascade": cascade.figures(timed) if cascade else None,
+        "cascade": cascade.figures(timed, times["edge"]) if cascade else None,
         "verdict": json.loads(verdict.to_json()),
         "confusion": _confusion(schema, truth, candidates["edge"]),
         "curves": _curves(inputs, outcome),
@@ -347,7 +348,9 @@ def _draw(
         "ladder": _ladder(inputs, summary),
     }
     if summary["cascade"]:
-        drawn["escalation"] = figures.escalation(summary["cascade"]["curve"], summary["cascade"]["escalated"])
+        told = summary["cascade"]
+        here = told["escalated"], told["models"]["cascade"]["figure"]
+        drawn["escalation"] = figures.escalation(told["curve"], here, title)
     for part in parts_of(outcome):
         told, truth = rows.truth.of(part)
         shown = {m: candidates[m].probabilities[told][:, part.columns] for m in ("teacher", "edge")}

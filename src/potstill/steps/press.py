@@ -20,6 +20,7 @@ from potstill.compress.sparse import sparsify, sparsity
 from potstill.compress.trim import changed_tokens, trim
 from potstill.data.dataset import Schema, read_rows, read_schema
 from potstill.edge import SURE_FROM
+from potstill.errors import UserError
 from potstill.evaluate.candidates import Candidate, from_edge
 from potstill.evaluate.fidelity import flips
 from potstill.evaluate.judge import Judge
@@ -27,8 +28,8 @@ from potstill.evaluate.latency import measure
 from potstill.learn.model import Inputs, TaskModel, encode, load_model
 from potstill.learn.student import texts_of
 from potstill.machine import instruction_set
-from potstill.metrics import better
-from potstill.outcomes import Probabilities, Retrieval, confidence
+from potstill.metrics import better, primary
+from potstill.outcomes import Probabilities, Retrieval, parts_of, unsure
 from potstill.recipe import Compress, Quantization
 from potstill.steps.made import First, Made, Origin, Step
 
@@ -147,16 +148,23 @@ class Press:
         place = self.scratch / "before"
         place.mkdir()
         smaller = Press(self.dataset, self.settings, origin, place).run(first.student)[-1]
+        if smaller.bytes >= second.bytes:
+            sizes = f"{smaller.bytes / 1e6:.1f} MB, the student's {second.bytes / 1e6:.1f}"
+            raise UserError(f"cascade.first: its file has {sizes}: there is nothing to gain; make it smaller")
         own, larger = smaller.answers.probabilities, second.answers.probabilities
-        figure = self._figure(second)
+        parts = parts_of(self.judge.outcome)
+        names = [part.named(primary(part.outcome)) for part in parts]
+        before = self.judge.figures(larger)
 
         def may(mixed: Probabilities) -> bool:
-            return self._share_lost(figure, self.judge.figures(mixed)[self.judge.first]) <= first.settings.most_lost
+            # Each task by itself, as in the contract: the mean would let one pay for another.
+            found = self.judge.figures(mixed)
+            return all(found[name] >= (1 - first.settings.most_lost) * before[name] for name in names)
 
         sure_from = least_sure(self.judge.outcome, own, larger, may)
         folder = self.scratch / "cascade"
         outcome = cascade(smaller.folder, second.folder, folder, sure_from, self.judge.all_rows)
-        escalated = float((confidence(outcome, own) < sure_from).mean())
+        escalated = float(unsure(outcome, own, sure_from).mean())
         more = {"escalated": escalated, SURE_FROM: sure_from}
         made = replace(second, name="cascade", folder=folder, outcome=outcome, card=read_card(folder))
         return replace(made, answers=self._answers(folder), more=more)

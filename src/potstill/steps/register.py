@@ -12,7 +12,7 @@ from potstill.store import write_text
 
 Alias = Literal["champion", "challenger"]
 # What a version's tags say about where it comes from.
-LINEAGE = ("dataset_digest", "teacher_digest", "signals_digest", "control_digest", "student_digest")
+LINEAGE = ("dataset_digest", "teacher_digest", "signals_digest", "control_digest", "student_digest", "first_digest")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Evaluation:
     @property
     def lineage(self) -> dict[str, str]:
         """Digests of everything that the model was made from."""
-        return {name: self.summary[name] for name in LINEAGE}
+        return {name: self.summary[name] for name in LINEAGE if name in self.summary}
 
     @property
     def quality(self) -> dict[str, str]:

@@ -41,6 +41,11 @@ def test_quality_latency_names_every_model_with_its_size():
     assert {"baseline, 1.9 MB", "teacher, 91.0 MB", "edge model, 11.3 MB", "champion, 11.3 MB"} <= set(written)
 
 
+def test_no_scale_is_written_as_a_formula():
+    drawn = [made_up.drawn(made_up.summary(3))[name] for name in ("ladder", "quality_latency")]
+    assert all("mathdefault" not in svg for svg in drawn)
+
+
 def test_latencies_are_written_as_plain_numbers():
     written = texts(figures.quality_latency(made_up.summary(3)["models"], "macro_f1", "macro-F1"))
     assert {"0.2", "1", "10"} <= set(written)

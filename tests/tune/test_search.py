@@ -79,6 +79,7 @@ def test_the_picture_shows_each_setting(shop: Shop, first: str):
     assert drawn.startswith("<svg")
     assert drawn.count("learning_rate") >= 2
     assert "share of the differences that it explains" in drawn
+    assert "mathdefault" not in drawn
 
 
 def test_teacher_and_signals_are_made_once(shop: Shop, first: str):

@@ -55,10 +55,7 @@ def quality_latency(models: Mapping[str, Mapping[str, Any]], metric: str, title:
             span = [figures[f"{metric}_low"], figures[f"{metric}_high"]]
             axes.plot([point[0]] * 2, span, color=colour, marker="_", linewidth=1, zorder=2)
             axes.scatter(*point, s=area, color=colour, alpha=0.85, zorder=3, label=_label(model, figures))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        spread_by_factors(axes, (1, 2, 5))
         axes.margins(x=0.15)
         axes.set_xlabel("median latency at batch 1 on one thread, ms")
         axes.set_ylabel(f"{title} on the test rows")
@@ -184,7 +181,7 @@ def ladder(rungs: Sequence[tuple[str, str, float, int]]) -> str:
         )
         for axes, colour, values, label in bars:
             axes.barh(places, values, color=COLOURS[colour])
-            axes.set_xscale("log")
+            spread_by_factors(axes, (1,))
             axes.set_xlim(min(values) / 2, max(values) * 4)
             axes.set_xlabel(label)
             axes.grid(axis="y", visible=False)
@@ -211,6 +208,14 @@ def escalation(curve: Mapping[str, Sequence[float]], here: tuple[float, float], 
         axes.set_xlabel("share of the test rows that go on, the least sure first")
         axes.set_ylabel(f"{title} of both together")
         return svg(figure)
+
+
+def spread_by_factors(axes: Axes, steps: tuple[int, ...]) -> None:
+    """A logarithmic scale with plain numbers at these steps of each power of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _label(model: str, figures: Mapping[str, Any]) -> str:

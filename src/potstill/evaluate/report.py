@@ -125,7 +125,7 @@ def most_confused(matrix: list[list[int]], outcomes: list[str]) -> list[tuple[st
 def _compression(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What each step of compression cost and gained, heads first."""
     first = next(iter(summary["metrics"].values()))
-    heads = ("step", f"validation {first['title']}", "answers changed", "p50 ms", "mean ms", "MB", "")
+    heads = ("step", first["title"], "changed", "p50 ms", "mean ms", "MB", "")
     return [heads, *(_step(step, first["form"]) for step in summary["compression"])]
 
 

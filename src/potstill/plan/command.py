@@ -7,14 +7,13 @@ from pathlib import Path
 import matplotlib as mpl
 import yaml
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from potstill import local
 from potstill.errors import UserError
-from potstill.evaluate.figures import COLOURS, STYLE, svg
+from potstill.evaluate.figures import COLOURS, STYLE, spread_by_factors, svg
 from potstill.plan.choose import Planner, Tried
 from potstill.plan.limits import Limits, measure_limits
 from potstill.plan.rungs import refuse_several_teachers
@@ -136,10 +135,7 @@ def picture(tried: Sequence[Tried], budget: Budget, title: str) -> str:
             axes.annotate(one.name, (one.p50_ms, one.retention), (6, 5), textcoords="offset points", fontsize=8)
         axes.axhline(budget.retention, color=COLOURS["control"], linewidth=1, zorder=1)
         axes.axvline(budget.latency_p95_ms, color=COLOURS["control"], linewidth=1, zorder=1)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        spread_by_factors(axes, (1, 2, 5))
         axes.margins(x=0.25, y=0.15)
         axes.set_xlabel("median latency at batch 1 on one thread, ms; the line is the budget's p95")
         axes.set_ylabel(f"{title}: share of the teacher's that is kept")

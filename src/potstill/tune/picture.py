@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from potstill.evaluate.figures import COLOURS, STYLE, svg
+from potstill.evaluate.figures import COLOURS, STYLE, spread_by_factors, svg
 from potstill.metrics import Meaning
 from potstill.tune.space import Knob
 
@@ -78,7 +78,7 @@ def _points(axes: Axes, study: optuna.Study, knob: Knob) -> None:
     if knob.choices:
         axes.set_xticks(range(len(knob.choices)), list(map(str, knob.choices)))
     elif knob.by_logarithm:
-        axes.set_xscale("log")
+        spread_by_factors(axes, (1, 2, 5))
 
 
 def _place(value: object, knob: Knob) -> float:

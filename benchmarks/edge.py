@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from potstill.commands.rungs import Ladder, Rung, pressed
 from potstill.compress.pack import MODEL, pack
 from potstill.compress.quantize import quantize
 from potstill.compress.settle import settle
@@ -31,7 +32,6 @@ from potstill.evaluate.judge import Judge
 from potstill.evaluate.latency import measure
 from potstill.learn.model import load_model
 from potstill.outcomes import Probabilities
-from potstill.plan.rungs import Ladder, Rung, pressed
 from potstill.recipe import load_recipe
 from potstill.store import folder_bytes, resolve
 from potstill.workshop import Workshop

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from potstill.plan.choose import probes_of
-from potstill.plan.forms import Bench
+from potstill.plan.forecast import probes_of
+from potstill.plan.forms import Bench, words_of
 from potstill.plan.limits import measure_limits
 from potstill.plan.predict import Predictor
-from potstill.plan.rungs import words_of
 from potstill.recipe import load_recipe
 from potstill.workshop import Workshop
 
@@ -30,11 +29,12 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--root", type=Path, default=Path(".potstill/distillation"))
     given = parser.parse_args()
-    shop = Workshop(load_recipe(given.recipe, given.overrides), given.root, code="")
+    recipe = load_recipe(given.recipe, given.overrides)
+    shop = Workshop(recipe, given.root, code="")
     limits = measure_limits()
-    print(f"{limits.gflops:.0f} GFLOP/s, {limits.gbytes_s:.0f} GB/s, {limits.overhead_ms * 1e3:.0f} µs to ask\n")
+    print(f"{limits.words()}\n")
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
-        bench = Bench(shop, Path(scratch))
+        bench = Bench(shop.dataset, shop.teacher, recipe.student, recipe.distill, recipe.compress, Path(scratch))
         probes = probes_of(bench.forms)
         timed = {str(form): bench.timed(form)[0] for form in bench.forms}
         predictor = Predictor.fit([timed[str(form)] for form in probes])

@@ -1,22 +1,27 @@
 """The main pipeline: labelled rows in, a registered small model out."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kfp import dsl, kubernetes
+from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
 from potstill.components.adapt.component import adapt
 from potstill.components.champion.component import champion
+from potstill.components.choose.component import choose
 from potstill.components.close.component import close
 from potstill.components.compress.component import compress
 from potstill.components.control.component import control
 from potstill.components.distill.component import distill
 from potstill.components.evaluate.component import evaluate
 from potstill.components.extract.component import extract
+from potstill.components.foresee.component import foresee
 from potstill.components.ingest.component import ingest
 from potstill.components.register.component import register
 from potstill.components.teach.component import teach
-from potstill.recipe import Recipe, Section
+from potstill.recipe import Cascade, Plan, Recipe, Section
 
 
 def build(recipe: Recipe) -> BaseComponent:
@@ -142,56 +147,29 @@ def build(recipe: Recipe) -> BaseComponent:
                 "settings": distill_settings,
                 "store": store,
             }
-            small = distill(
-                **dataset, **taught, **signals, **training, temperature=temperature, alpha=alpha
-            ).set_display_name("Distil the student")
+            lesson = {**dataset, **taught, **signals, **training, "temperature": temperature, "alpha": alpha}
+            packing = {**dataset, "teacher_digest": large.outputs["Output"], "settings": compress_settings}
+            if recipe.plan:
+                limits = {"retention": retention, "latency_p95_ms": latency_p95_ms, "size_mb": size_mb}
+                made = _side_by_side(recipe.plan, lesson, packing, limits, evaluate_settings)
+            else:
+                made = _one(recipe.cascade, lesson, packing)
             alone = control(
                 **dataset,
                 **start,
-                **training,
+                **training | made.form,
                 encoder=encoder,
                 teacher=_only(teacher, "pooling", "max_tokens", "vocabulary"),
             ).set_display_name("Train the control, without a teacher")
-            student = {"student": small.outputs["student"], "student_digest": small.outputs["Output"]}
-            before = {}
-            if recipe.cascade:
-                sooner = distill(
-                    **dataset,
-                    **taught,
-                    **signals,
-                    layers=recipe.cascade.first.layers,
-                    temperature=temperature,
-                    alpha=alpha,
-                    epochs=recipe.cascade.epochs or epochs,
-                    learning_rate=recipe.cascade.learning_rate or learning_rate,
-                    form=_rest(recipe.cascade.first, "layers"),
-                    settings=distill_settings,
-                    store=store,
-                    step="first",
-                ).set_display_name("Distil the first of the cascade")
-                before = {
-                    "first": sooner.outputs["student"],
-                    "first_digest": sooner.outputs["Output"],
-                    "cascade": _rest(recipe.cascade),
-                }
-                extra = [*extra, sooner]
-            file = compress(
-                **dataset,
-                **student,
-                **before,
-                teacher_digest=large.outputs["Output"],
-                settings=compress_settings,
-            ).set_display_name("Compress to ONNX int8")
-            edge = {"edge": file.outputs["edge"], "edge_digest": file.outputs["Output"]}
-            rival = champion(model=model, edge_digest=file.outputs["Output"], **known)
+            rival = champion(model=model, edge_digest=made.edge["edge_digest"], **known)
             # A promotion or a rollback moves the champion without a change of any argument.
             rival.set_caching_options(False).set_display_name("Find the champion to beat")
             judged = evaluate(
                 **dataset,
                 **taught,
                 **signals,
-                **student,
-                **edge,
+                **made.student,
+                **made.edge,
                 control=alone.outputs["student"],
                 control_digest=alone.outputs["Output"],
                 model=model,
@@ -203,7 +181,7 @@ def build(recipe: Recipe) -> BaseComponent:
                 settings=evaluate_settings,
             ).set_display_name("Evaluate and judge")
             registered = register(
-                **edge,
+                **made.edge,
                 evaluation=judged.outputs["evaluation"],
                 evaluation_digest=judged.outputs["Output"],
                 model=model,
@@ -212,11 +190,85 @@ def build(recipe: Recipe) -> BaseComponent:
                 **known,
             )
             registered.set_caching_options(False).set_display_name("Register")
-        for task in (*extra, closed, rows, large, table, small, alone, file, rival, judged, registered):
+        for task in (*extra, closed, rows, large, table, *made.tasks, alone, rival, judged, registered):
             # Which run this is: by environment, for as an argument it would end every cache hit.
             kubernetes.use_field_path_as_env(task, "POTSTILL_RUN_ID", "metadata.labels['pipeline/runid']")
 
     return pipeline
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of distilling and compressing: outputs by the names under which later steps take them.
+
+    Attributes:
+        student: the student and its digest.
+        edge: its edge model and the digest.
+        tasks: that made them.
+        form: of the student, where it was found.
+    """
+
+    student: Mapping[str, Any]
+    edge: Mapping[str, Any]
+    tasks: Sequence[PipelineTask]
+    form: dict[str, Any] = field(default_factory=dict)
+
+
+def _one(cascade: Cascade | None, lesson: dict[str, Any], packing: dict[str, Any]) -> Made:
+    """A student of the recipe's form, perhaps behind a smaller one."""
+    small, before = distill(**lesson).set_display_name("Distil the student"), {}
+    tasks = [small]
+    if cascade:
+        own = {"layers": cascade.first.layers, "form": _rest(cascade.first, "layers"), "variant": "first"}
+        own |= {knob: value for knob, value in _rest(cascade).items() if knob in ("epochs", "learning_rate")}
+        first = distill(**lesson | own).set_display_name("Distil the first of the cascade")
+        before = {"first": first.outputs["student"], "first_digest": first.outputs["Output"], "cascade": _rest(cascade)}
+        tasks.append(first)
+    file = compress(**packing, **_student(small), **before).set_display_name("Compress to ONNX int8")
+    return Made(_student(small), {"edge": file.outputs["edge"], "edge_digest": file.outputs["Output"]}, [*tasks, file])
+
+
+def _side_by_side(
+    plan: Plan, lesson: dict[str, Any], packing: dict[str, Any], limits: dict[str, Any], measuring: Any
+) -> Made:
+    """Students of several forms, of which the cheapest that keeps the budget is taken."""
+    rows = {name: lesson[name] for name in ("dataset", "dataset_digest", "recipe_name", "code_version")}
+    signals = {name: lesson[name] for name in ("signals", "signals_digest")}
+    seen = foresee(
+        **rows,
+        teacher=lesson["teacher"],
+        teacher_digest=lesson["teacher_digest"],
+        signals_digest=lesson["signals_digest"],
+        form=lesson["form"],
+        distill=lesson["settings"],
+        compress=packing["settings"],
+        latency_p95_ms=limits["latency_p95_ms"],
+        size_mb=limits["size_mb"],
+        settings=_rest(plan),
+    ).set_display_name("Foresee what each form costs")
+    with dsl.ParallelFor(seen.outputs["Output"], name="forms") as one:
+        own = {"variant": one.variant, "dataset_digest": one.dataset_digest, "teacher_digest": one.teacher_digest}
+        small = distill(**lesson | own | {"form": one.form, "signals_digest": one.signals_digest})
+        file = compress(**packing | own, **_student(small))
+    best = choose(
+        **rows,
+        **signals,
+        **limits,
+        students=dsl.Collected(small.outputs["student"]),
+        edges=dsl.Collected(file.outputs["edge"]),
+        edge_digests=dsl.Collected(file.outputs["Output"]),
+        foreseen=seen.outputs["foreseen"],
+        settings=measuring,
+    ).set_display_name("Choose the cheapest that keeps the budget")
+    small.set_display_name("Distil a student")
+    file.set_display_name("Compress to ONNX int8")
+    student, edge = ({name: best.outputs[name] for name in (kind, f"{kind}_digest")} for kind in ("student", "edge"))
+    return Made(student, edge, [seen, small, file, best], {"form": best.outputs["form"]})
+
+
+def _student(task: PipelineTask) -> dict[str, Any]:
+    """What distill made, as the steps after it take it."""
+    return {"student": task.outputs["student"], "student_digest": task.outputs["Output"]}
 
 
 def _plain(sections: dict[str, Any]) -> dict[str, Any]:

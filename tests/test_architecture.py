@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "potstill"
 # Top to bottom: each imports only from below. Modules on one line don't import each other.
 LAYERS = [
     ["cli"],
-    ["tune", "plan", "serve"],
+    ["tune", "commands", "serve"],
     ["local"],
     ["pipelines"],
     ["components"],
@@ -19,6 +19,7 @@ LAYERS = [
     ["tracking"],
     ["workshop"],
     ["steps"],
+    ["plan"],
     ["evaluate"],
     ["watch"],
     ["compress"],
@@ -74,7 +75,7 @@ def test_each_module_imports_only_from_below(path: Path):
     assert part in HEIGHT, f"{part} has no place in the layers"
 
 
-@pytest.mark.parametrize("path", of("learn", "compress", "evaluate", "data", "steps"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", of("learn", "compress", "evaluate", "plan", "data", "steps"), ids=lambda p: p.stem)
 def test_the_library_knows_no_pipeline_tracker_or_bucket(path: Path):
     assert not roots(path) & {"kfp", "mlflow", "boto3"}
 
@@ -89,7 +90,7 @@ def test_what_serves_knows_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("path", of("steps", "evaluate", "compress", "learn", "data"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", of("steps", "plan", "evaluate", "compress", "learn", "data"), ids=lambda p: p.stem)
 def test_a_step_reads_no_environment(path: Path):
     names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert not names & {"environ", "getenv", "environb"}

@@ -1,5 +1,7 @@
 import io
+import itertools
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,27 @@ def test_brackets_in_what_a_step_says_are_text_and_not_markup():
     assert "'[red]sale[/red]'" in screen.getvalue()
 
 
+def test_lines_of_steps_side_by_side_are_not_mixed_up():
+    followed, log, _ = follower()
+    lines = {step: [f"{step} │ line {i}" for i in range(50)] for step in ("distill-1-layer", "distill-2-layers")}
+    together = threading.Barrier(len(lines))
+
+    def speak(step: str) -> None:
+        for line in lines[step]:
+            for piece in (event(event="start", step=step), line[:9], line[9:], "\n"):
+                together.wait()
+                followed.write(piece)
+
+    threads = [threading.Thread(target=speak, args=(step,)) for step in lines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = log.getvalue().splitlines()
+    assert sorted(line for line in found if "│" in line) == sorted(itertools.chain(*lines.values()))
+    assert set(followed.steps) == set(lines)
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> DigestCache:
     return DigestCache(str(tmp_path / "cache"), follower()[0])
@@ -73,6 +96,27 @@ def test_other_contents_or_another_argument_are_not(cache: DigestCache):
     first = key(cache, dataset("/runs/1/dataset", digest="abc"), epochs=3)
     assert key(cache, dataset("/runs/1/dataset", digest="abd"), epochs=3) != first
     assert key(cache, dataset("/runs/1/dataset", digest="abc"), epochs=4) != first
+
+
+def test_several_artifacts_at_once_are_known_by_their_contents_too(cache: DigestCache):
+    def key_of(*places: str, digest: str = "b") -> str:
+        artifacts = [dataset(places[0], digest="a"), dataset(places[1], digest=digest)]
+        return cache.compute_key("comp-choose", "image", ["python"], {"students": artifacts})
+
+    assert key_of("/runs/1/a", "/runs/1/b") == key_of("/runs/2/a", "/runs/2/b")
+    assert key_of("/runs/1/a", "/runs/1/b") != key_of("/runs/1/a", "/runs/1/b", digest="c")
+
+
+def test_a_reused_step_is_called_as_it_was_when_it_ran(cache: DigestCache, tmp_path: Path):
+    for component, variant, name in (
+        ("comp-distill", "", "distill"),
+        ("comp-distill-2", "first", "distill-first"),
+        ("comp-distill", "2-layers-pruned", "distill-2-layers-pruned"),
+    ):
+        asked = cache.compute_key(component, "image", ["python"], {"variant": variant})
+        cache.put(asked, {"Output": "digest"})
+        assert cache.get(asked) is not None
+        assert name in cache._follower.steps
 
 
 def test_without_a_digest_the_place_counts(cache: DigestCache):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import UserError
-from potstill.recipe import Distill, Recipe, load_recipe, section
+from potstill.recipe import Distill, Prune, Recipe, Static, Student, load_recipe, section
 
 GOOD = """\
 name: review-sentiment
@@ -273,12 +273,24 @@ def test_other_teachers_are_as_the_first_but_for_what_is_said(tmp_path: Path):
         (["student={encoder: other/encoder, keep: auto}"], "of another encoder name those to keep"),
         (["student={static: {width: 8}, keep: [0]}"], "static has no layers to keep"),
         (["student={static: {width: 8}, prune: {heads: 0.5}}"], "static has no layers to prune"),
+        (["plan={}", "teacher.others=[{seed: 9}]"], "plan: forms are cut from one teacher; leave out teacher.others"),
+        (["plan={}", "student.static={}"], "plan tries forms of the teacher's layers: leave out student.static"),
+        (["plan={}", "student.keep=[0]"], "leave out student.keep"),
+        (["plan={}", "cascade={first: {static: {}}}"], "plan judges single students: leave out cascade"),
+        (["plan={candidates: 1}"], "plan.candidates"),
         (["student={prune: {epochs: 2}}"], "give a share of heads, of feed_forward, or of both"),
         (["student={prune: {heads: 0.5}}", "distill={terms: {kl: 1, relation: 1}}"], "compares heads"),
     ],
 )
 def test_teachers_and_layers_that_make_no_sense_are_refused(tmp_path: Path, overrides: list[str], message: str):
     assert message in refusal(tmp_path, GOOD, *overrides)
+
+
+def test_what_a_form_lacks_is_not_asked_of_it(tmp_path: Path):
+    distill = load(tmp_path, GOOD, "distill={terms: {kl: 1, attention: 1}}").distill
+    assert distill.why_not(Student(layers=2)) is None
+    assert "compares heads" in str(distill.why_not(Student(prune=Prune(heads=0.5))))
+    assert "compares layers" in str(distill.why_not(Student(static=Static())))
 
 
 def test_several_teachers_of_a_retrieval_are_refused(tmp_path: Path):

@@ -16,6 +16,7 @@ def compress(
     settings: dict,
     code_version: str,
     edge: dsl.Output[dsl.Model],
+    variant: str = "",
     first_digest: str = "",
     cascade: dict = {},  # noqa: B006
     first: dsl.Input[dsl.Model] = None,
@@ -32,6 +33,7 @@ def compress(
         settings: The recipe's compress section.
         code_version: Version and digest of the code.
         edge: The folders float and small, each with model, tokenizer and card, and what each step cost.
+        variant: Which of several students it is, for the log and MLflow; empty where there is one.
         first_digest: Digest of the smaller student of a cascade.
         cascade: The recipe's cascade section.
         first: The smaller student of a cascade, which is asked before.
@@ -46,7 +48,9 @@ def compress(
     from potstill.steps.made import First, Origin
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "student_digest": student_digest}
-    with tracking.step("compress", recipe_name, {"code_version": code_version, **digests}) as log:
+    with tracking.step(
+        tracking.name_of("compress", variant), recipe_name, {"code_version": code_version, **digests}
+    ) as log:
         section = recipe.section(recipe.Compress, "compress", settings)
         log.params(section.model_dump(mode="json"))
         origin, smaller = Origin(recipe=recipe_name, **digests), None
@@ -59,5 +63,6 @@ def compress(
         digest = store.folder_digest(Path(edge.path) / "small")
         log.tags({"edge_digest": digest})
         # The report tells of the steps too, which other settings can change while the files stay.
-        edge.metadata.update(digest=f"{digest} by {section!r} {cascade}", mlflow_run_id=log.run_id)
+        told = f"{digest} by {section!r} {cascade}"
+        edge.metadata.update(digest=told, variant=variant, mlflow_run_id=log.run_id)
     return digest

@@ -29,7 +29,7 @@ def control(
         dataset: What ingest wrote.
         dataset_digest: Its digest.
         encoder: The public encoder that both teacher and control start from.
-        layers: How many of its layers the student keeps.
+        layers: How many of its layers the student keeps, unless the form says so itself.
         epochs: Passes over the training rows, at most.
         learning_rate: Peak of the schedule.
         teacher: Pooling, longest text and vocabulary, from the recipe's teacher section.
@@ -55,7 +55,7 @@ def control(
     tags = {"code_version": code_version, "dataset_digest": dataset_digest}
     tags |= {"adapted_digest": adapted_digest} if adapted else {}
     with tracking.step("control", recipe_name, tags) as log:
-        shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
+        shape = recipe.section(recipe.Student, "student", {"layers": layers, **form})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
         start = recipe.section(recipe.Teacher, "teacher", {**teacher, "encoder": adapted.path if adapted else encoder})
         log.params({"encoder": encoder} | shape.model_dump(mode="json") | section.model_dump(mode="json"))

@@ -24,7 +24,7 @@ def distill(
     recipe_name: str,
     code_version: str,
     student: dsl.Output[dsl.Model],
-    step: str = "distill",
+    variant: str = "",
 ) -> str:
     """Train the student on the teacher's logits.
 
@@ -35,7 +35,7 @@ def distill(
         teacher_digest: Its digest.
         signals: What extract wrote.
         signals_digest: Its digest.
-        layers: How many of the teacher's layers the student keeps.
+        layers: How many of the teacher's layers the student keeps, unless the form says so itself.
         temperature: Softens both distributions.
         alpha: Weight of the teacher's view against the labels'.
         epochs: Passes over the training rows, at most.
@@ -46,7 +46,7 @@ def distill(
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: A Hugging Face folder and its head.
-        step: What the log and MLflow call it; of the smaller student of a cascade, first.
+        variant: Which of several students it is, for the log and MLflow; empty where there is one.
 
     Returns:
         Digest of the student.
@@ -59,8 +59,10 @@ def distill(
 
     knobs = {"temperature": temperature, "alpha": alpha, "epochs": epochs, "learning_rate": learning_rate}
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "signals_digest": signals_digest}
-    with tracking.step(step, recipe_name, {"code_version": code_version, **digests}) as log:
-        shape = recipe.section(recipe.Student, "student", {**form, "layers": layers})
+    with tracking.step(
+        tracking.name_of("distill", variant), recipe_name, {"code_version": code_version, **digests}
+    ) as log:
+        shape = recipe.section(recipe.Student, "student", {"layers": layers, **form})
         section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
         log.params(shape.model_dump(mode="json") | section.model_dump(mode="json"))
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
@@ -68,5 +70,5 @@ def distill(
         log.metrics(run(*folders, shape, section, Path(student.path), log.epoch, kept))
         digest = folder_digest(Path(student.path))
         log.tags({"student_digest": digest})
-        student.metadata.update(digest=digest, mlflow_run_id=log.run_id)
+        student.metadata.update(digest=digest, variant=variant, mlflow_run_id=log.run_id)
     return digest

@@ -152,7 +152,7 @@ def ladder(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     Example:
       potstill ladder recipes/support-intent.yaml --set compress.vocabulary=trim
     """
-    from potstill.plan.ladder import ladder as climb
+    from potstill.commands.ladder import ladder as climb
 
     click.echo(f"\nnext:\n  open {climb(_checked(recipe, overrides), root, _console())}")
 
@@ -172,7 +172,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     Example:
       potstill plan recipes/support-intent.yaml --set budget.latency_p95_ms=4
     """
-    from potstill.plan.command import plan as make
+    from potstill.commands.plan import plan as make
 
     loaded = _checked(recipe, overrides)
     made = make(loaded, recipe, overrides, root, _console())

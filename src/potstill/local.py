@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from potstill.progress import duration
 from potstill.recipe import Recipe
 from potstill.store import folder_behind, write_text
 
-EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z]+) │ (.*)$")
+EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z0-9-]+) │ (.*)$")
 # A thread that waits should not burn a core that a neighbour needs; results don't depend on it.
 CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -58,19 +59,25 @@ class Follower(io.TextIOBase):
     error: str = ""
     expected: bool = False
     status: Status | None = None
-    _rest: str = ""
+    _rests: dict[int, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, text: str) -> int:
-        """Take some output; whole lines are dealt with."""
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self.log.write(line + "\n")
-            if event := EVENT.match(line):
-                self._happened(json.loads(event[1]))
-            elif spoken := SPOKEN.match(line):
-                self._said(spoken[1], spoken[2])
-        self.log.flush()
+        """Take some output; whole lines are dealt with. Steps side by side write from a thread each."""
+        writer = threading.get_ident()
+        with self._lock:
+            *lines, self._rests[writer] = (self._rests.get(writer, "") + text).split("\n")
+            for line in lines:
+                self._take(line)
+            self.log.flush()
         return len(text)
+
+    def _take(self, line: str) -> None:
+        self.log.write(line + "\n")
+        if event := EVENT.match(line):
+            self._happened(json.loads(event[1]))
+        elif spoken := SPOKEN.match(line):
+            self._said(spoken[1], spoken[2])
 
     def reused(self, step: str) -> None:
         """The cache had this step's result."""
@@ -115,6 +122,8 @@ class DigestCache(cache.LocalCache):
     def _serialize_value_for_key(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: DigestCache._serialize_value_for_key(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return [DigestCache._serialize_value_for_key(entry) for entry in value]
         if isinstance(value, dsl.Artifact) and "digest" in value.metadata:
             return {"schema_title": value.schema_title, "digest": value.metadata["digest"]}
         return cache.LocalCache._serialize_value_for_key(value)
@@ -124,7 +133,9 @@ class DigestCache(cache.LocalCache):
     ) -> str:
         """The key, remembered with the step that asked for it: a component of several steps is told which it is."""
         key: str = super().compute_key(component_name, image, full_command, arguments, *more, **by)
-        self._asked[key] = arguments.get("step", component_name.removeprefix("comp-"))
+        # kfp numbers the tasks of one component.
+        step = re.sub(r"^comp-|-\d+$", "", component_name)
+        self._asked[key] = tracking.name_of(step, arguments.get("variant", ""))
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:

@@ -336,6 +336,11 @@ class Teacher(Training):
         return self
 
     @property
+    def several(self) -> str | None:
+        """The setting that asks for more than one teacher, if one does."""
+        return "others" if self.others else "per_task" if self.per_task else None
+
+    @property
     def members(self) -> list["Teacher"]:
         """Each teacher by itself; the first is the one that students are cut from."""
         alone = self.model_copy(update={"others": [], "weighing": "even"})
@@ -510,6 +515,21 @@ class Distill(Training):
         short = {"epochs": further.epochs, "learning_rate": further.learning_rate, "head_learning_rate": None}
         return self.model_copy(update={**short, "fine_tune": None})
 
+    def why_not(self, form: Student) -> str | None:
+        """What speaks against teaching a student of this form in this way, if anything does."""
+        of_layers = [term for term in self.terms if term in LAYER_TERMS]
+        if of_layers and not form.has_teachers_layers:
+            kind = "static" if form.static else "encoder"
+            return f"distill.terms.{of_layers[0]} compares layers: it can't be used with student.{kind}"
+        of_heads = [term for term in of_layers if term != "hidden"]
+        if of_heads and form.prune:
+            return f"distill.terms.{of_heads[0]} compares heads: it can't be used with student.prune"
+        if self.freeze_embeddings and form.static:
+            return "distill.freeze_embeddings would leave student.static nothing to learn but its head"
+        if self.align and (form.static or form.narrow):
+            return "distill.align compares vectors of one width: it can't be used with a narrower student"
+        return None
+
     @property
     def inner_terms(self) -> list[Term]:
         """The terms that compare more than logits."""
@@ -581,6 +601,17 @@ class Cascade(Section):
         return distill.model_copy(update=own)
 
 
+class Plan(Section):
+    """The student's form is found: some are taught side by side; the cheapest that keeps the budget is taken."""
+
+    candidates: int = Field(
+        4,
+        ge=2,
+        le=12,
+        description="How many are taught at most: evenly spread over those foreseen to keep time and size.",
+    )
+
+
 class Evaluate(Section):
     """How everything is measured."""
 
@@ -624,6 +655,7 @@ class Recipe(Section):
     teacher: Teacher
     signals: Signals = Signals()
     student: Student = Student()
+    plan: Plan | None = None
     distill: Distill = Distill()
     compress: Compress = Compress()
     cascade: Cascade | None = None
@@ -663,13 +695,6 @@ class Recipe(Section):
             raise ValueError("signals.vectors: what a retrieval's teacher says are vectors already")
         if alone and self.teacher.per_task:
             raise ValueError(f"distill.terms.{alone[0]} looks into one teacher: it can't be used with teacher.per_task")
-        of_layers = [term for term in terms if term in LAYER_TERMS]
-        if of_layers and not self.student.has_teachers_layers:
-            form = "static" if self.student.static else "encoder"
-            raise ValueError(f"distill.terms.{of_layers[0]} compares layers: it can't be used with student.{form}")
-        of_heads = [term for term in of_layers if term != "hidden"]
-        if of_heads and self.student.prune:
-            raise ValueError(f"distill.terms.{of_heads[0]} compares heads: it can't be used with student.prune")
         decoupled = [term for term in terms if term.startswith("decoupled")]
         if decoupled and set(kinds) != {"classification"}:
             raise ValueError(f"distill.terms.{decoupled[0]} needs a right class: tasks of kind: classification alone")
@@ -685,10 +710,12 @@ class Recipe(Section):
             raise ValueError(f"distill.{blind[0]} tells nothing of two outcomes: it can't be used with kind: rate")
         if self.distill.standardise and "retrieval" in kinds:
             raise ValueError("distill.standardise: a retrieval leaves out answers, which would drown the others")
-        if self.distill.freeze_embeddings and self.student.static:
-            raise ValueError("distill.freeze_embeddings would leave student.static nothing to learn but its head")
-        if self.distill.align and (self.student.static or self.student.narrow):
-            raise ValueError("distill.align compares vectors of one width: it can't be used with a narrower student")
+        return self
+
+    @model_validator(mode="after")
+    def _teaches_what_its_student_can_learn(self) -> Self:
+        if why := self.distill.why_not(self.student):
+            raise ValueError(why)
         return self
 
     def _asks_for(self, name: str) -> bool:
@@ -746,6 +773,19 @@ class Recipe(Section):
         asked = [name for name, value in misplaced.items() if value]
         if asked:
             raise ValueError(f"{asked[0]} is for recipes of {why} task{'s' if why == 'several' else ''}")
+        return self
+
+    @model_validator(mode="after")
+    def _plans_for_one_teacher_and_one_student(self) -> Self:
+        if self.plan is None:
+            return self
+        if self.teacher.several:
+            raise ValueError(f"plan: forms are cut from one teacher; leave out teacher.{self.teacher.several}")
+        form = next((name for name in ("keep", "narrow", "static", "encoder") if getattr(self.student, name)), None)
+        if form:
+            raise ValueError(f"plan tries forms of the teacher's layers: leave out student.{form}")
+        if self.cascade is not None:
+            raise ValueError("plan judges single students: leave out cascade, and add it to the form that is found")
         return self
 
     # Last: what is wrong of the recipe without it has been told by then.

@@ -197,6 +197,11 @@ class StepLog:
             self._client.log_artifact(self._parent_id, str(copy))
 
 
+def name_of(step: str, variant: str) -> str:
+    """What a step is called where it may be done for several students."""
+    return f"{step}-{variant}" if variant else step
+
+
 @contextlib.contextmanager
 def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepLog]:
     """Open a nested run for a step, and tell whoever follows the output what happens.

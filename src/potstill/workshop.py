@@ -107,5 +107,17 @@ class Workshop:
         return folder
 
 
+def refuse_open_form(recipe: Recipe) -> None:
+    """Refuse a recipe whose student has no form yet, where one is needed.
+
+    Raises:
+        UserError: it has a plan.
+    """
+    if recipe.plan is not None:
+        raise UserError(
+            "plan: the student's form is not given; give it, or take the recipe that `potstill plan` leaves"
+        )
+
+
 def _plain(section: BaseModel) -> Any:
     return section.model_dump(mode="json", by_alias=True, exclude_defaults=True)

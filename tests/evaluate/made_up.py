@@ -87,6 +87,24 @@ CASCADE = {
     },
     "curve": {"escalated": [0, 0.5, 1], "figure": [0.874, 0.926, 0.926]},
 }
+TRIED = ("name", "figure", "retention", "p50_ms", "foreseen_ms", "p95_ms", "size_bytes", "limit_share", "keeps")
+PLAN: dict[str, Any] = {
+    "words": "student of 2 layers keeps time, size and retention of the budget: 98.9% of the teacher",
+    "chosen": "student of 2 layers",
+    "forms": 10,
+    "fitting": 4,
+    "limits": "81 GFLOP/s in float32, 20 GB/s, 9 µs to ask ONNX Runtime",
+    "retention": 0.97,
+    "latency_p95_ms": 5.0,
+    "tried": [
+        dict(zip(TRIED, one, strict=True))
+        for one in (
+            ("student of 2 layers", 0.925, 0.989, 2.4, 2.5, 4.1, 5_700_000, 0.74, True),
+            ("student of 1 layer", 0.901, 0.965, 1.3, 1.2, 2.2, 4_100_000, 0.63, False),
+            ("linear baseline", 0.842, None, 0.4, None, 0.6, 3_200_000, None, False),
+        )
+    ],
+}
 LADDER = [("teacher", "macro-F1 0.934", 9.8, 91_000_000), ("student", "macro-F1 0.931", 3.9, 41_200_000)]
 DIGESTS = ("dataset", "teacher", "signals", "control", "student", "edge")
 
@@ -141,6 +159,7 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
         "models": models,
         "compression": COMPRESSION,
         "cascade": None,
+        "plan": None,
         "verdict": json.loads(verdict.to_json()),
         "version": "5" if accepted else None,
         "alias": "champion" if accepted else None,
@@ -169,6 +188,7 @@ def drawn(found: Any) -> dict[str, str]:
         "quality_latency": figures.quality_latency(found["models"], "macro_f1", "macro-F1"),
         "training_curves": figures.training_curves(found["curves"], "macro_f1", "macro-F1"),
         "ladder": figures.ladder(LADDER),
+        "frontier": figures.frontier(PLAN["tried"], PLAN["retention"], PLAN["latency_p95_ms"], "macro-F1"),
         "escalation": figures.escalation(CASCADE["curve"], (0.31, 0.924), "macro-F1"),
         "confusion": figures.confusion(np.array(found["confusion"]["sentiment"]["counts"]), found["outcome"]["names"]),
         "reliability": figures.reliability_diagram(

@@ -111,3 +111,12 @@ def test_the_escalation_shows_the_curve_and_where_the_cascade_stands():
     drawn = figures.escalation(made_up.CASCADE["curve"], (0.31, 0.924), "macro-F1")
     assert {"macro-F1 of both together", "100%"} <= set(texts(drawn))
     assert drawn != figures.escalation(made_up.CASCADE["curve"], (0.4, 0.924), "macro-F1")
+
+
+def test_the_frontier_names_what_was_tried_but_what_kept_nothing_that_can_be_told():
+    told = made_up.PLAN
+    drawn = figures.frontier(told["tried"], told["retention"], told["latency_p95_ms"], "macro-F1")
+    assert "student of 1 layer" in drawn
+    assert "student of 2 layers" in drawn
+    assert "linear baseline" not in drawn
+    assert "macro-F1: share of the teacher&#39;s" in drawn or "macro-F1: share of the teacher's" in drawn

@@ -95,6 +95,20 @@ def test_a_cascade_is_told_with_each_of_its_models_and_the_share_that_goes_on(tm
     assert "the larger one is asked for 31.0% of the test rows" in text
 
 
+def test_a_plan_is_told_with_all_that_was_tried_the_quickest_first(tmp_path: Path, accepted: str):
+    assert "Plan" not in Page(accepted).text
+    text = Page(written(tmp_path, made_up.summary(3) | {"plan": made_up.PLAN})).text
+    assert made_up.PLAN["words"] in text
+    rows = (
+        "linear baseline 0.842 – 0.40 – 0.60 3.2 –",
+        "student of 1 layer 0.901 96.5% 1.30 1.20 2.20 4.1 63%",
+        "student of 2 layers 0.925 98.9% 2.40 2.50 4.10 5.7 74%",
+    )
+    assert " ".join(rows) in text
+    assert "4 of 10 forms were foreseen to keep the budget's time and size" in text
+    assert "81 GFLOP/s" in text
+
+
 def test_data_and_lineage_are_told(accepted: str):
     text = Page(accepted).text
     for fact in (

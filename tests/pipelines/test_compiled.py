@@ -82,3 +82,39 @@ def test_the_control_is_trimmed_like_the_teacher():
     tasks = spec(COMPILED / "finance-opinion-zh.yaml")["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     told = tasks["control"]["inputs"]["parameters"]["teacher"]["runtimeValue"]["constant"]
     assert told == {"max_tokens": 32.0, "pooling": "mean", "vocabulary": "trim"}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("planned") / "planned.yaml"
+    compile_package(load_recipe(Path("recipes/support-intent.yaml"), ["plan.candidates=3"]), path)
+    pipeline, platform = yaml.safe_load_all(path.read_text())
+    return pipeline | platform
+
+
+def test_forms_of_a_plan_fan_out_and_come_together_again(planned: dict[str, Any]):
+    tasks = planned["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    (loop,) = (task for task in tasks.values() if "parameterIterator" in task)
+    assert loop["dependentTasks"] == ["extract", "foresee", "ingest", "teach"]
+    inside = planned["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
+    assert set(inside) == {"distill", "compress"}
+    told = tasks["foresee"]["inputs"]["parameters"]["settings"]["runtimeValue"]["constant"]
+    assert told == {"candidates": 3.0}
+    of_loop = loop["componentRef"]["name"].removeprefix("comp-")
+    for name in ("students", "edges"):
+        assert tasks["choose"]["inputs"]["artifacts"][name]["taskOutputArtifact"]["producerTask"] == of_loop
+
+
+def test_the_control_takes_the_form_that_was_chosen(planned: dict[str, Any]):
+    tasks = planned["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    told = tasks["control"]["inputs"]["parameters"]["form"]["taskOutputParameter"]
+    assert told == {"outputParameterKey": "form", "producerTask": "choose"}
+    for name in ("student", "edge"):
+        source = tasks["evaluate"]["inputs"]["artifacts"][name]["taskOutputArtifact"]
+        assert source == {"outputArtifactKey": name, "producerTask": "choose"}
+
+
+def test_every_pod_of_a_plan_knows_its_run(planned: dict[str, Any]):
+    known = planned["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(known) == set(planned["deploymentSpec"]["executors"])
+    assert all(found["fieldPathAsEnv"][0]["name"] == "POTSTILL_RUN_ID" for found in known.values())

@@ -220,12 +220,12 @@ def test_an_adapted_encoder_is_where_teacher_and_control_start(shop: Shop, first
 def test_a_cascade_is_distilled_calibrated_judged_and_served_as_one_version(shop: Shop, first: dict[str, Any]):
     cascade = "cascade={first: {static: {width: 8}}, learning_rate: 0.1, most_lost: 0.05}"
     summary = shop.run(cascade, "register.model=two")
-    assert ran(summary) >= {"first", "compress", "evaluate", "register"}
+    assert ran(summary) >= {"distill-first", "compress", "evaluate", "register"}
     assert summary["steps"]["distill"]["cached"]
     assert (summary["verdict"]["accepted"], summary["version"]) == (True, "1")
     again = shop.run(cascade, "register.model=two")
     assert ran(again) <= {"ingest", "champion", "register", "close"}
-    assert again["steps"]["first"]["cached"]
+    assert again["steps"]["distill-first"]["cached"]
     tags = shop.client().get_model_version("two", "1").tags
     assert tags["first_digest"] == summary["first_digest"] != summary["student_digest"]
     both, sizes = summary["cascade"], [found["size_bytes"] for found in summary["cascade"]["models"].values()]
@@ -291,3 +291,46 @@ def test_an_output_folder_that_can_not_be_written_is_refused(shop: Shop, tmp_pat
     done = blocked.potstill("run", str(shop.recipe))
     assert done.returncode == 2
     assert "can't write there" in done.stderr
+
+
+def test_a_plan_teaches_forms_side_by_side_and_registers_the_cheapest_that_keeps_the_budget(
+    shop: Shop, first: dict[str, Any]
+):
+    plan = "plan.candidates=3"
+    summary = shop.run(plan, "register.model=planned", "budget.retention=0.6")
+    told = summary["plan"]
+    kinds = ("distill", "compress")
+    forms = {name.split("-", 1)[1] for name in summary["steps"] if name.startswith("distill-")}
+    assert len(forms) == 3
+    assert set(summary["steps"]) == (STEPS - {*kinds}) | {"foresee", "choose"} | {
+        f"{k}-{f}" for k in kinds for f in forms
+    }
+    tried = {one["name"]: one for one in told["tried"]}
+    assert len(tried) == 1 + len(forms)
+    keeping = [one for one in tried.values() if one["keeps"]]
+    chosen = tried[told["chosen"]]
+    assert chosen == min(keeping, key=lambda one: one["p50_ms"])
+    assert told["words"].startswith(f"{told['chosen']} keeps time, size and retention of the budget")
+    # What was chosen is what is judged, explained and registered.
+    assert summary["models"]["edge"]["size_bytes"] == chosen["size_bytes"]
+    assert (summary["verdict"]["accepted"], summary["version"]) == (True, "1")
+    assert shop.client().get_model_version("planned", "1").tags["student_digest"] == summary["student_digest"]
+    run = (shop.root / "latest").resolve()
+    folders = run / "choose" / "student", run / "control" / "student"
+    layers = [load_model(folder)[0].encoder.config.num_hidden_layers for folder in folders]
+    assert layers[0] == layers[1] == int(told["chosen"].split()[2])
+    report = (shop.root / "latest" / "report.html").read_text()
+    assert told["words"] in report
+    again = shop.run(plan, "register.model=planned", "budget.retention=0.6")
+    assert ran(again) <= {"ingest", "champion", "register", "close"}
+    assert again["plan"] == told
+
+
+def test_where_no_form_keeps_the_budget_the_nearest_is_refused_with_the_reason(shop: Shop, first: dict[str, Any]):
+    summary = shop.run("plan.candidates=2", "budget.latency_p95_ms=0.0001")
+    assert summary["plan"]["fitting"] == 0
+    assert len(summary["plan"]["tried"]) == 2
+    assert summary["plan"]["words"].startswith("no form keeps the budget; student of 1 layer")
+    assert not summary["verdict"]["accepted"]
+    assert any("0.0001" in reason or "0.00" in reason for reason in summary["verdict"]["reasons"])
+    assert "no form keeps the budget" in summary["stdout"]

@@ -192,6 +192,31 @@ def ladder(rungs: Sequence[tuple[str, str, float, int]]) -> str:
         return svg(figure)
 
 
+def frontier(tried: Sequence[Mapping[str, Any]], retention: float, latency_p95_ms: float, title: str) -> str:
+    """Retention against the median latency, the marker's area growing with the files.
+
+    Args:
+        tried: what a plan tells of each model; without a retention it isn't drawn. What has no forecast is no form of
+            the plan, and stands beside.
+        retention: the budget's, drawn as a line.
+        latency_p95_ms: likewise.
+        title: of the figure that is kept.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(7.6, 4.4)
+        for one in (one for one in tried if one["retention"] is not None):
+            colour, point = COLOURS["edge" if one["foreseen_ms"] else "baseline"], (one["p50_ms"], one["retention"])
+            axes.scatter(*point, s=20 + 6 * one["size_bytes"] / 1e6, color=colour, alpha=0.85, zorder=3)
+            axes.annotate(one["name"], point, (6, 5), textcoords="offset points", fontsize=8)
+        axes.axhline(retention, color=COLOURS["control"], linewidth=1, zorder=1)
+        axes.axvline(latency_p95_ms, color=COLOURS["control"], linewidth=1, zorder=1)
+        spread_by_factors(axes, (1, 2, 5))
+        axes.margins(x=0.25, y=0.15)
+        axes.set_xlabel("median latency at batch 1 on one thread, ms; the line is the budget's p95")
+        axes.set_ylabel(f"{title}: share of the teacher's that is kept")
+        return svg(figure)
+
+
 def escalation(curve: Mapping[str, Sequence[float]], here: tuple[float, float], title: str) -> str:
     """A cascade's figure against the share of rows that go on to the larger model, the least sure first.
 

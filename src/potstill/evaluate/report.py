@@ -1,6 +1,6 @@
 """The report a person reads: one self-contained HTML file, and the same table for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             refusals=_refusals(summary),
             compression=_compression(summary),
             cascade=_cascade(summary),
+            plan=_plan(summary),
         ),
     )
 
@@ -154,6 +155,39 @@ def _cascade(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _level(name: str, found: Mapping[str, float], form: str) -> tuple[str, ...]:
     times = (f"{found[time]:.2f}" for time in ("mean_ms", "p50_ms", "p95_ms"))
     return (name, form.format(found["figure"]), *times, f"{found['size_bytes'] / 1e6:.1f}")
+
+
+def _plan(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The models that a plan tried, heads first; empty where the recipe gave the student's form."""
+    if not summary["plan"]:
+        return []
+    first = next(iter(summary["metrics"].values()))
+    return plan_rows(summary["plan"]["tried"], first["title"], first["form"])
+
+
+def plan_rows(tried: Sequence[Mapping[str, Any]], title: str, form: str) -> list[tuple[str, ...]]:
+    """What a plan tried, heads first, then the quickest.
+
+    Args:
+        tried: what is told of each model.
+        title: of the deciding metric.
+        form: how a figure of it is written.
+    """
+    heads = ("form", f"validation {title}", "retention", "p50 ms", "foreseen", "p95 ms", "MB", "of limit")
+    return [heads, *(_tried(one, form) for one in sorted(tried, key=lambda one: one["p50_ms"]))]
+
+
+def _tried(one: Mapping[str, Any], form: str) -> tuple[str, ...]:
+    return (
+        one["name"],
+        form.format(one["figure"]),
+        _told(one["retention"], "{:.1%}"),
+        f"{one['p50_ms']:.2f}",
+        _told(one["foreseen_ms"], "{:.2f}"),
+        f"{one['p95_ms']:.2f}",
+        f"{one['size_bytes'] / 1e6:.1f}",
+        _told(one["limit_share"], "{:.0%}"),
+    )
 
 
 def _all_metrics(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -1,1 +1,1 @@
-"""Before and beside a run: what this machine allows, what each form of student would cost, and what each step gains."""
+"""What forms of student cost on this machine before they learn, and which of those that did is the one to take."""

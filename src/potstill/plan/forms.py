@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from potstill.compress.index import catalogue_of
 from potstill.compress.pack import MODEL, pack
 from potstill.compress.quantize import quantize
 from potstill.compress.shape import shape
 from potstill.compress.trim import trim
-from potstill.data.dataset import Rows, read_rows
+from potstill.data.dataset import Rows, Schema, read_rows, read_schema
 from potstill.edge import VECTOR_TYPE, EdgeModel, Row
 from potstill.evaluate.latency import times_ms
 from potstill.learn.anatomy import BERT_LIKE, layer_stack
@@ -25,9 +24,8 @@ from potstill.learn.pruned import PRUNED, prunable
 from potstill.learn.student import texts_of
 from potstill.outcomes import Floats, Retrieval
 from potstill.plan.predict import Measures, Timed
-from potstill.recipe import Prune, Recipe, Student
+from potstill.recipe import Compress, Distill, Prune, Student
 from potstill.store import folder_bytes
-from potstill.workshop import Workshop
 
 LAYERS = (1, 2, 3, 4, 6, 8, 12)
 # Half of both: what is left learns once more.
@@ -51,13 +49,24 @@ def candidates(layers: int, form: Student, can_prune: bool) -> list[Student]:
     return [plain.model_copy(update={"layers": count, "prune": prune}) for count in counts for prune in prunes]
 
 
-def is_allowed(recipe: Recipe, form: Student) -> bool:
-    """Whether a recipe may have this student: some terms compare what some forms lack."""
-    try:
-        Recipe.model_validate({**recipe.model_dump(by_alias=True), "student": form.model_dump()})
-    except ValidationError:
-        return False
-    return True
+def words_of(form: Student) -> str:
+    """A student's form in a few words."""
+    if form.static is not None:
+        return "static student"
+    if form.encoder is not None:
+        return f"student of {form.encoder}"
+    layers = (
+        f"layers {', '.join(map(str, form.keep))}"
+        if isinstance(form.keep, list)
+        else f"{form.layers} layer{'s' * (form.layers > 1)}"
+    )
+    narrow = f", {form.narrow.width} wide" if form.narrow else ""
+    return f"student of {layers}{narrow}" + (", pruned" if form.prune else "")
+
+
+def name_of_form(form: Student) -> str:
+    """A form of the teacher's layers as the name of a step: `2-layers-pruned`."""
+    return f"{form.layers}-layer{'s' * (form.layers > 1)}" + ("-pruned" if form.prune else "")
 
 
 @dataclass(frozen=True)
@@ -65,18 +74,31 @@ class Bench:
     """Times forms before they have learnt: cut from the teacher, packed as the recipe says, asked row by row.
 
     Attributes:
-        workshop: has the teacher.
+        dataset: what ingest wrote.
+        teacher: what teach wrote.
+        form: the recipe's; how it prunes stays.
+        distill: how forms would be taught, which some can't be.
+        compress: how they would be packed.
         scratch: an empty folder.
     """
 
-    workshop: Workshop
+    dataset: Path
+    teacher: Path
+    form: Student
+    distill: Distill
+    compress: Compress
     scratch: Path
 
     @cached_property
+    def schema(self) -> Schema:
+        """Of the dataset."""
+        return read_schema(self.dataset)
+
+    @cached_property
     def _teacher(self) -> tuple[TaskModel, Any]:
-        model, tokenizer = load_model(self.workshop.teacher)
-        if self.workshop.recipe.compress.vocabulary == "trim":
-            texts = texts_of(self.workshop.dataset, self.workshop.schema)
+        model, tokenizer = load_model(self.teacher)
+        if self.compress.vocabulary == "trim":
+            texts = texts_of(self.dataset, self.schema)
             model.encoder, tokenizer = trim(model.encoder, tokenizer, texts, "compress.vocabulary")
         return model, tokenizer
 
@@ -87,13 +109,13 @@ class Bench:
         config: Any = model.encoder.config
         layers = len(layer_stack(model.encoder)[1])
         can_prune = config.model_type in BERT_LIKE and not getattr(config, PRUNED, False)
-        found = candidates(layers, self.workshop.recipe.student, can_prune)
-        return [form for form in found if is_allowed(self.workshop.recipe, form)]
+        found = candidates(layers, self.form, can_prune)
+        return [form for form in found if self.distill.why_not(form) is None]
 
     @cached_property
     def rows(self) -> Rows:
         """Validation rows, evenly spread."""
-        return read_rows(self.workshop.dataset, "validation", self.workshop.schema).spread(TIMED_ROWS)
+        return read_rows(self.dataset, "validation", self.schema).spread(TIMED_ROWS)
 
     @cached_property
     def _inputs(self) -> Inputs:
@@ -121,11 +143,10 @@ class Bench:
     @cached_property
     def _catalogue_bytes(self) -> int:
         """Of the answers that a retrieval ships, and of their vectors."""
-        shop, (model, _) = self.workshop, self._teacher
-        if not isinstance(shop.schema.outcome, Retrieval):
+        if not isinstance(self.schema.outcome, Retrieval):
             return 0
-        config: Any = model.encoder.config
-        answers = catalogue_of(shop.dataset, shop.schema)
+        config: Any = self._teacher[0].encoder.config
+        answers = catalogue_of(self.dataset, self.schema)
         vectors: int = len(answers) * config.hidden_size * np.dtype(VECTOR_TYPE).itemsize
         return vectors + len(json.dumps(answers, ensure_ascii=False).encode())
 
@@ -138,12 +159,12 @@ class Bench:
             for layer in prunable(untaught.encoder):
                 layer.keep(*(range(max(1, round(parts * (1 - HALF)))) for parts in (layer.heads, layer.units)))
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
-            folder = pack(untaught, tokenizer, Path(place, "plain"), self.workshop.schema)
-            if ways := self.workshop.recipe.compress.quantize:
+            folder = pack(untaught, tokenizer, Path(place, "plain"), self.schema)
+            if ways := self.compress.quantize:
                 plain = (folder / MODEL).rename(folder.with_suffix(".onnx"))
                 quantize(ways[0], plain, folder / MODEL, lambda: self._inputs.alone(tokenizer.pad_token_id))
             size_bytes = folder_bytes(folder) + self._catalogue_bytes
-            records = self.rows.records(self.workshop.schema.text[0])
+            records = self.rows.records(self.schema.text[0])
             return Timed(self.measures(form), self.tokens, _times(EdgeModel(folder), records)), size_bytes
 
 

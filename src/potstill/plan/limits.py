@@ -1,8 +1,9 @@
 """What this machine can do at most: multiply, move, and be asked. One core, as a session of the edge model has."""
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,6 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper
-
-from potstill.plan.rungs import one_thread
 
 # Large enough to keep the units busy, small enough to stay in the second-level cache by parts.
 SIDE = 768
@@ -37,6 +36,24 @@ class Limits:
     def least_ms(self, operations: float, weight_bytes: float) -> float:
         """Time that so many float32 operations on weights of so many bytes take at least (Williams et al. 2009)."""
         return max(operations / self.gflops, weight_bytes / self.gbytes_s) / 1e6
+
+    def words(self) -> str:
+        """What they are, in a line."""
+        return (
+            f"{self.gflops:.0f} GFLOP/s in float32, {self.gbytes_s:.0f} GB/s, "
+            f"{self.overhead_ms * 1e3:.0f} µs to ask ONNX Runtime"
+        )
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """While the block runs, PyTorch has one thread, as a session of the edge model has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def measure_limits() -> Limits:

@@ -40,6 +40,7 @@ from potstill.outcomes import (
 )
 from potstill.progress import Progress
 from potstill.recipe import Budget, Evaluate
+from potstill.steps.choose import PLAN
 from potstill.steps.compress import SMALL, STEPS
 from potstill.store import to_json, writing
 
@@ -117,6 +118,7 @@ def evaluate(
         "models": models,
         "compression": json.loads((inputs.edge / STEPS).read_text(encoding="utf-8")),
         "cascade": cascade.figures(timed, times["edge"]) if cascade else None,
+        "plan": _plan(inputs.edge / PLAN),
         "verdict": json.loads(verdict.to_json()),
         "confusion": _confusion(schema, truth, candidates["edge"]),
         "curves": _curves(inputs, outcome),
@@ -131,6 +133,14 @@ def evaluate(
         _write_predictions(draft / PREDICTIONS, rows, schema, candidates)
     print("accepted" if verdict.accepted else f"refused: {'; '.join(verdict.reasons)}")
     return {name: value for name, value in models["edge"].items() if np.isfinite(value)}
+
+
+def _plan(path: Path) -> dict[str, Any] | None:
+    """What was tried before this form was chosen, if the recipe didn't give it."""
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _cascade(folder: Path, outcome: Outcome, rows: Rows, schema: Schema) -> Cascade | None:
@@ -351,6 +361,8 @@ def _draw(
         told = summary["cascade"]
         here = told["escalated"], told["models"]["cascade"]["figure"]
         drawn["escalation"] = figures.escalation(told["curve"], here, title)
+    if plan := summary["plan"]:
+        drawn["frontier"] = figures.frontier(plan["tried"], plan["retention"], plan["latency_p95_ms"], title)
     for part in parts_of(outcome):
         told, truth = rows.truth.of(part)
         shown = {m: candidates[m].probabilities[told][:, part.columns] for m in ("teacher", "edge")}

@@ -17,7 +17,7 @@ from potstill.store import alone, write_text
 from potstill.tune.picture import importances, picture
 from potstill.tune.space import Knob
 from potstill.tune.study import Study, overrides_of, words_of
-from potstill.workshop import Workshop
+from potstill.workshop import Workshop, refuse_open_form
 
 TRIALS_SHOWN = 5
 
@@ -55,6 +55,7 @@ def search(
     Raises:
         UserError: bad input, or no trial ended well.
     """
+    refuse_open_form(loaded)
     folder = root / "tune" / loaded.name
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder / ".lock") as is_alone, local.following(console, folder / "tune.log") as follower:

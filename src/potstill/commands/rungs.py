@@ -3,14 +3,11 @@
 FastFormers (Kim & Hassan 2020) shows its gains in this form.
 """
 
-import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-
-import torch
 
 from potstill.compress.pack import pack
 from potstill.compress.settle import settle
@@ -22,6 +19,8 @@ from potstill.evaluate.latency import measure
 from potstill.evaluate.names import step_name
 from potstill.learn.model import encode, load_model, predict_logits
 from potstill.outcomes import Probabilities
+from potstill.plan.forms import words_of
+from potstill.plan.limits import one_thread
 from potstill.recipe import Compress, Recipe, Student
 from potstill.steps.made import First, Made, Origin
 from potstill.steps.press import Press
@@ -145,32 +144,5 @@ def refuse_several_teachers(recipe: Recipe) -> None:
     Raises:
         UserError: it has several.
     """
-    several = "others" if recipe.teacher.others else "per_task" if recipe.teacher.per_task else None
-    if several:
+    if several := recipe.teacher.several:
         raise UserError(f"teacher.{several}: ladder and plan start from one teacher; leave it out")
-
-
-def words_of(form: Student) -> str:
-    """A student's form in a few words."""
-    if form.static is not None:
-        return "static student"
-    if form.encoder is not None:
-        return f"student of {form.encoder}"
-    layers = (
-        f"layers {', '.join(map(str, form.keep))}"
-        if isinstance(form.keep, list)
-        else f"{form.layers} layer{'s' * (form.layers > 1)}"
-    )
-    narrow = f", {form.narrow.width} wide" if form.narrow else ""
-    return f"student of {layers}{narrow}" + (", pruned" if form.prune else "")
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """While the block runs, PyTorch has one thread, as a session of the edge model has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

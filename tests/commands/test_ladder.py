@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from potstill.commands.ladder import table
+from potstill.commands.rungs import Rung
 from potstill.data.dataset import read_rows
 from potstill.edge import EdgeModel
 from potstill.metrics import meanings_of, score
 from potstill.outcomes import Classification
-from potstill.plan.ladder import table
-from potstill.plan.rungs import Rung
 from potstill.recipe import load_recipe
 from potstill.steps.compress import compress
 from potstill.steps.made import First, Origin
@@ -113,3 +113,11 @@ def test_factors_are_against_the_first_rung():
     shown = table([Rung("teacher", 0.8, 10.0, 12.0, 90_000_000), Rung("small", 0.76, 0.5, 1.5, 3_000_000)], meaning)
     cells = [list(column.cells)[1] for column in shown.columns]
     assert cells == ["small", "0.760", "95.0%", "0.50", "20.0×", "1.50", "8.0×", "3.0", "30.0×"]
+
+
+def test_a_ladder_of_a_form_that_is_still_to_be_found_is_refused(climbed: tuple[Path, Path, str]):
+    recipe, root, _ = climbed
+    command = [str(Path(sys.executable).with_name("potstill")), "ladder", str(recipe), "--root", str(root)]
+    done = subprocess.run([*command, "--set", "plan.candidates=2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "plan: the student's form is not given; give it, or take the recipe that `potstill plan`" in done.stderr

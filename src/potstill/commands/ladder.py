@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from potstill import local
+from potstill.commands.rungs import Ladder, Rung
 from potstill.evaluate import figures
 from potstill.metrics import Meaning
-from potstill.plan.rungs import Ladder, Rung
 from potstill.recipe import Recipe
 from potstill.store import write_text
-from potstill.workshop import Workshop
+from potstill.workshop import Workshop, refuse_open_form
 
 
 def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
@@ -30,8 +30,9 @@ def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
         The picture.
 
     Raises:
-        UserError: bad input, or a recipe with several teachers.
+        UserError: bad input, or a recipe with several teachers or without a form of student.
     """
+    refuse_open_form(recipe)
     folder = root / "ladder" / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     climber = Ladder(Workshop(recipe, root))

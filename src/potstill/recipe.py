@@ -364,6 +364,7 @@ class Static(Section):
     """A student without layers: a vector for each piece of the vocabulary, and their mean."""
 
     width: int = Field(256, ge=8, le=4096, description="Of a piece's vector, at most the teacher's.")
+    hidden: int = Field(0, ge=0, le=8192, description="Units of a layer between the mean and the head; 0: none.")
 
 
 class Prune(Section):
@@ -752,6 +753,8 @@ class Recipe(Section):
         retrieves = any(task.kind == "retrieval" for task in self.tasks.values())
         if self.data.features.names and retrieves:
             raise ValueError("a retrieval compares texts: data.features can't be used")
+        if retrieves and self.student.static and self.student.static.hidden:
+            raise ValueError("student.static.hidden stands below a head: a retrieval has none")
         if self.teacher.others and retrieves:
             raise ValueError("teacher.others: vectors of several retrievals can't be averaged; give one teacher")
         return self

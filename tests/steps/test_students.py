@@ -98,11 +98,14 @@ def test_plain_transformers_loads_a_student_of_another_architecture(line: Line, 
     assert len(AutoTokenizer.from_pretrained(student)) == len(AutoTokenizer.from_pretrained(encoder))
 
 
-def test_a_static_student_learns_and_becomes_int8(line: Line, tmp_path: Path):
+@pytest.mark.parametrize(("hidden", "learning_rate"), [(0, 0.1), (12, 0.03)])
+def test_a_static_student_learns_and_becomes_int8(line: Line, tmp_path: Path, hidden: int, learning_rate: float):
     # Nothing but vectors that learn: they bear a rate of their own.
-    student = distilled(line, Student.model_validate({"static": {"width": 8}}), tmp_path, learning_rate=0.1)
+    form = Student.model_validate({"static": {"width": 8, "hidden": hidden}})
+    student = distilled(line, form, tmp_path, learning_rate=learning_rate)
     model, _ = load_model(student)
     assert model.encoder.vectors.weight.shape[1] == 8
+    assert model.on_top["classifier"].in_features == (hidden or 8)
     exact, small = accuracy(line, student, tmp_path)
     assert exact > 0.9
     assert small > 0.9

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from potstill.errors import UserError
 from potstill.learn.model import Pooling, best_device
 from potstill.learn.static import StaticConfig, StaticEncoder
+from potstill.recipe import Static
 
 BATCH = 512
 # A piece with this share of the text counts half (Arora et al. 2017 use 1e-4 to 1e-3).
 COMMON = 1e-3
 
 
-def embed(encoder: nn.Module, tokenizer: Any, texts: Sequence[str], width: int, pooling: str) -> StaticEncoder:
+def embed(encoder: nn.Module, tokenizer: Any, texts: Sequence[str], form: Static, pooling: str) -> StaticEncoder:
     """What the encoder says of each piece by itself, its main directions alone, and common pieces damped.
 
     Directions come from a principal component analysis over the vocabulary; a piece of share p of the text is weighed
@@ -26,21 +27,21 @@ def embed(encoder: nn.Module, tokenizer: Any, texts: Sequence[str], width: int, 
         encoder: a transformers encoder.
         tokenizer: its tokenizer.
         texts: tell how common each piece is.
-        width: of the vectors.
+        form: width of the vectors, and units of the layer above them.
         pooling: how the encoder's token vectors become one.
 
     Raises:
         UserError: the encoder is not as wide as that.
     """
     vectors = _alone(encoder, tokenizer, pooling)
-    if width > min(vectors.shape):
+    if (width := form.width) > min(vectors.shape):
         raise UserError(f"student.static.width: {width}: the teacher's vectors have {min(vectors.shape)} directions")
     centred = vectors - vectors.mean(dim=0)
     directions = torch.linalg.svd(centred, full_matrices=False).Vh[:width]
     found = centred @ (directions * _signs(directions)).T
     found = found / found.norm(dim=1).mean() * _rarity(tokenizer, texts)[:, None]
     found[tokenizer.all_special_ids] = 0.0
-    static = StaticEncoder(StaticConfig(len(found), width))
+    static = StaticEncoder(StaticConfig(len(found), width, form.hidden))
     static.vectors.weight.data.copy_(found * math.sqrt(width))
     return static
 

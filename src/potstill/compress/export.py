@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from potstill.compress.first_token import first_token_alone
+from potstill.compress.positions import needed_positions
 from potstill.learn.model import Inputs, TaskModel, predict_logits
 from potstill.learn.static import StaticEncoder
 
@@ -47,7 +48,7 @@ def export_onnx(model: TaskModel, path: Path) -> None:
     example = Inputs([[1, 2, 3, 4, 5], [1, 2, 3]], model.head.features.arrays(rows) if model.head.features else {})
     named = example.batch([0, 1], pad_token_id=0)
     batch, tokens = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=2)
-    with _quiet(), first_token_alone(model):
+    with _quiet(), first_token_alone(model), needed_positions(model):
         torch.onnx.export(
             model,
             tuple(named.values()),

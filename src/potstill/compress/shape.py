@@ -49,7 +49,7 @@ def _shaped(
         other = _other(form.encoder)[0]
         return cut(other, form.keep) if isinstance(form.keep, list) else other, []
     if form.static is not None:
-        return embed(encoder, tokenizer, texts, form.static.width, pooling), []
+        return embed(encoder, tokenizer, texts, form.static, pooling), []
     chosen = kept(encoder, form.chosen)
     if form.narrow is not None:
         return narrow(encoder, tokenizer, texts, chosen, form.narrow.width, form.narrow.heads), chosen

@@ -186,7 +186,8 @@ class Heads(nn.Module):
 class TaskModel(nn.Module):
     """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`.
 
-    Features join the text's vector before the head, through one more layer. Where answers are retrieved there is no
+    A static encoder may have one hidden layer above its pooled vector. Features join the text's vector before the head,
+    through one more layer. Where answers are retrieved there is no
     head: the text's vector, brought to length 1, stands in place of logits.
     """
 
@@ -201,6 +202,9 @@ class TaskModel(nn.Module):
         # What a student's states go through to be compared with a wider teacher's; it is left behind.
         self.projections = nn.ModuleDict()
         width = config.hidden_size
+        if isinstance(encoder, StaticEncoder) and config.intermediate_size:
+            self.on_top["hidden"] = nn.Sequential(nn.Linear(width, config.intermediate_size), nn.ReLU())
+            width = config.intermediate_size
         if head.features:
             self.on_top["tower"] = FeatureTower(head.features)
             self.on_top["join"] = nn.Sequential(nn.Linear(width + TOWER_WIDTH, JOINED_WIDTH), nn.GELU())
@@ -218,6 +222,8 @@ class TaskModel(nn.Module):
         """Logits `[batch, outcomes]`; features where the head has them."""
         tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         vector = self.pooling(tokens, attention_mask)
+        if "hidden" in self.on_top:
+            vector = self.on_top["hidden"](vector)
         if self.head.features:
             vector = self.on_top["join"](torch.cat([vector, self.on_top["tower"](numeric, categorical)], dim=1))
         if isinstance(self.head.outcome, Retrieval):

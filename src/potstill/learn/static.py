@@ -17,10 +17,14 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 @dataclass
 class StaticConfig:
-    """The form of a static encoder, named as transformers names it."""
+    """The form of a static encoder, named as transformers names it.
+
+    The layer of `intermediate_size` units, 0 where there is none, stands between the pooled vector and the head.
+    """
 
     vocab_size: int
     hidden_size: int
+    intermediate_size: int = 0
     hidden_dropout_prob: float = 0.0
     num_hidden_layers: int = 0
     model_type: str = MODEL_TYPE

@@ -23,6 +23,9 @@ from potstill.components.register.component import register
 from potstill.components.teach.component import teach
 from potstill.recipe import Cascade, Plan, Recipe, Section
 
+# How many layers a student has whose form says it.
+ANY = 1
+
 
 def build(recipe: Recipe) -> BaseComponent:
     """The DAG, with the recipe's values as the defaults of its parameters.
@@ -73,7 +76,7 @@ def build(recipe: Recipe) -> BaseComponent:
             teacher_epochs: The teacher's passes over the training rows, at most.
             teacher_learning_rate: Peak of the teacher's schedule.
             cross_fit: Teachers more, each of which scores only training rows that it never saw; 0 is none.
-            layers: How many of the teacher's layers the student keeps, evenly spread.
+            layers: How many of the teacher's layers the student keeps, evenly spread; a plan finds it by itself.
             temperature: Softens teacher and student; higher shows more of the teacher's doubts.
             alpha: Weight of the teacher's view, from 0 (labels alone) to 1 (teacher alone).
             epochs: The student's and the control's passes over the training rows, at most.
@@ -151,7 +154,9 @@ def build(recipe: Recipe) -> BaseComponent:
             packing = {**dataset, "teacher_digest": large.outputs["Output"], "settings": compress_settings}
             if recipe.plan:
                 limits = {"retention": retention, "latency_p95_ms": latency_p95_ms, "size_mb": size_mb}
-                made = _side_by_side(recipe.plan, lesson, packing, limits, evaluate_settings)
+                # The forms say how many layers; of measuring only the rows that are timed matter to a choice.
+                lesson, training = ({**one, "layers": ANY} for one in (lesson, training))
+                made = _side_by_side(recipe.plan, lesson, packing, limits, _only(recipe.evaluate, "latency_rows"))
             else:
                 made = _one(recipe.cascade, lesson, packing)
             alone = control(
@@ -181,7 +186,8 @@ def build(recipe: Recipe) -> BaseComponent:
                 settings=evaluate_settings,
             ).set_display_name("Evaluate and judge")
             registered = register(
-                **made.edge,
+                edge=made.edge["edge"],
+                edge_digest=made.edge["edge_digest"],
                 evaluation=judged.outputs["evaluation"],
                 evaluation_digest=judged.outputs["Output"],
                 model=model,
@@ -229,7 +235,7 @@ def _one(cascade: Cascade | None, lesson: dict[str, Any], packing: dict[str, Any
 
 
 def _side_by_side(
-    plan: Plan, lesson: dict[str, Any], packing: dict[str, Any], limits: dict[str, Any], measuring: Any
+    plan: Plan, lesson: dict[str, Any], packing: dict[str, Any], limits: dict[str, Any], measuring: dict[str, Any]
 ) -> Made:
     """Students of several forms, of which the cheapest that keeps the budget is taken."""
     rows = {name: lesson[name] for name in ("dataset", "dataset_digest", "recipe_name", "code_version")}
@@ -244,9 +250,9 @@ def _side_by_side(
         compress=packing["settings"],
         latency_p95_ms=limits["latency_p95_ms"],
         size_mb=limits["size_mb"],
-        settings=_rest(plan),
+        settings=_only(plan, "candidates"),
     ).set_display_name("Foresee what each form costs")
-    with dsl.ParallelFor(seen.outputs["Output"], name="forms") as one:
+    with dsl.ParallelFor(seen.outputs["Output"], name="forms", parallelism=plan.side_by_side) as one:
         own = {"variant": one.variant, "dataset_digest": one.dataset_digest, "teacher_digest": one.teacher_digest}
         small = distill(**lesson | own | {"form": one.form, "signals_digest": one.signals_digest})
         file = compress(**packing | own, **_student(small))
@@ -258,11 +264,13 @@ def _side_by_side(
         edges=dsl.Collected(file.outputs["edge"]),
         edge_digests=dsl.Collected(file.outputs["Output"]),
         foreseen=seen.outputs["foreseen"],
+        forms=seen.outputs["Output"],
         settings=measuring,
     ).set_display_name("Choose the cheapest that keeps the budget")
     small.set_display_name("Distil a student")
     file.set_display_name("Compress to ONNX int8")
     student, edge = ({name: best.outputs[name] for name in (kind, f"{kind}_digest")} for kind in ("student", "edge"))
+    edge["plan_digest"] = best.outputs["plan_digest"]
     return Made(student, edge, [seen, small, file, best], {"form": best.outputs["form"]})
 
 

@@ -195,7 +195,6 @@ RATE = ("tasks.sentiment.kind=rate", "tasks.sentiment.label=clicks")
             ("tasks.sentiment.kind=retrieval", "distill.align=1", "student.static={}"),
             "distill.align compares vectors of one width",
         ),
-        (("tasks.sentiment.kind=retrieval", "student.static={hidden: 9}"), "student.static.hidden stands below a head"),
         ((*RATE, "cascade={first: {layers: 1}}"), "cascade: only of classes is one sure or not"),
         (("cascade={first: {layers: 1, static: {}, keep: [1]}}",), "static has no layers to keep"),
         (

@@ -17,6 +17,7 @@ def choose(
     edges: dsl.Input[list[dsl.Model]],
     edge_digests: list[str],
     foreseen: dsl.Input[dsl.Artifact],
+    forms: list[dict],
     retention: float,
     latency_p95_ms: float,
     size_mb: float,
@@ -25,7 +26,7 @@ def choose(
     code_version: str,
     student: dsl.Output[dsl.Model],
     edge: dsl.Output[dsl.Model],
-) -> NamedTuple("Choice", [("form", dict), ("student_digest", str), ("edge_digest", str)]):  # type: ignore[valid-type]
+) -> NamedTuple("Choice", [("form", dict), ("student_digest", str), ("edge_digest", str), ("plan_digest", str)]):  # type: ignore[valid-type]
     """Take, of students that were taught side by side, the cheapest that keeps the budget.
 
     Args:
@@ -37,6 +38,7 @@ def choose(
         edges: What compress wrote of each form.
         edge_digests: Digests of their models.
         foreseen: What foresee wrote.
+        forms: What it returned, so that a cache sees a change of it.
         retention: Macro-F1 of the edge model over the teacher's, at least.
         latency_p95_ms: 95th percentile at batch 1 on one thread, at most.
         size_mb: Model file and tokenizer, at most.
@@ -47,7 +49,7 @@ def choose(
         edge: Its folders float and small, what each step of compression cost, and what else was tried.
 
     Returns:
-        The form that was chosen, and the digests of the student and of its edge model.
+        The form that was chosen; digests of the student, of its edge model, and of this with all that was tried.
     """
     from collections import namedtuple
     from pathlib import Path
@@ -79,7 +81,7 @@ def choose(
         edge_digest = store.folder_digest(Path(edge.path) / "small")
         log.tags({"form": chosen.name, "student_digest": student_digest, "edge_digest": edge_digest})
         student.metadata.update(digest=student_digest, mlflow_run_id=log.run_id)
-        # The report tells of all that was tried, too.
-        edge.metadata.update(digest=store.folder_digest(Path(edge.path)), mlflow_run_id=log.run_id)
-    choice = namedtuple("choice", ["form", "student_digest", "edge_digest"])
-    return choice(plain(chosen.form), student_digest, edge_digest)
+        plan_digest = store.folder_digest(Path(edge.path))
+        edge.metadata.update(digest=plan_digest, mlflow_run_id=log.run_id)
+    choice = namedtuple("choice", ["form", "student_digest", "edge_digest", "plan_digest"])
+    return choice(plain(chosen.form), student_digest, edge_digest, plan_digest)

@@ -31,6 +31,7 @@ def evaluate(
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    plan_digest: str = "",
 ) -> str:
     """Measure every model on the test rows and judge the edge model by the contract.
 
@@ -59,6 +60,7 @@ def evaluate(
         evaluation: Summary, verdict, predictions and figures.
         metrics: The edge model's figures.
         confusion: The edge model's confusion matrix.
+        plan_digest: Digest of what a plan tried, which the report tells of; empty where there is none.
 
     Returns:
         Digest of the evaluation.

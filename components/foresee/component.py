@@ -32,18 +32,17 @@ def foresee(
         signals_digest: Digest of what extract wrote.
         latency_p95_ms: 95th percentile at batch 1 on one thread, at most.
         size_mb: Model file and tokenizer, at most.
-        form: The recipe's student section; how it prunes stays.
+        form: The recipe's student section; how it prunes stays, and nothing else.
         distill: The recipe's distill section.
         compress: The recipe's compress section.
         settings: The recipe's plan section.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
-        foreseen: The machine's limits, and the cost of every form.
+        foreseen: The cost of every form.
 
     Returns:
-        Variant and form of each that is worth teaching, cheapest first, and the digests of what it is taught from.
+        Of each that is worth teaching, cheapest first: variant, form, time foreseen, digests of what it is taught from.
     """
-    from dataclasses import asdict
     from pathlib import Path
 
     from potstill import recipe, store, tracking
@@ -57,7 +56,7 @@ def foresee(
         budget = recipe.section(recipe.Budget, "budget", limits)
         knobs = recipe.section(recipe.Plan, "plan", settings)
         log.params(limits | knobs.model_dump(mode="json"))
-        found, machine = foresee_forms(
+        found = foresee_forms(
             Path(dataset.path),
             Path(teacher.path),
             recipe.section(recipe.Student, "student", form),
@@ -69,10 +68,11 @@ def foresee(
         )
         # kfp's local runner gives a loop no outputs of tasks before it but through the items.
         forms = [
-            {"variant": name_of_form(one.form), "form": plain(one.form), **digests, "signals_digest": signals_digest}
+            {"variant": name_of_form(one.form), "form": plain(one.form), "foreseen_ms": one.p50_ms}
+            | {**digests, "signals_digest": signals_digest}
             for one in found
         ]
         print(f"to be taught: {', '.join(name_of_form(one.form) for one in found)}")
-        log.metrics({"forms": len(forms), **asdict(machine)})
+        log.metrics({"forms": len(forms)})
         foreseen.metadata.update(digest=store.folder_digest(Path(foreseen.path)), mlflow_run_id=log.run_id)
     return forms

@@ -174,7 +174,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     """
     from potstill.commands.plan import plan as make
 
-    loaded = _checked(recipe, overrides)
+    loaded = _checked(recipe, overrides, has_form=False)
     made = make(loaded, recipe, overrides, root, _console())
     click.echo(f"\n{made.words}\n\nnext:\n  open {made.picture}")
     if made.recipe is None:
@@ -445,8 +445,8 @@ def rollback(model: str, reason: str, root: Path) -> None:
     click.echo(f"{model}: champion is again version {move.to} (was {move.before})")
 
 
-def _checked(recipe: Path, overrides: tuple[str, ...]) -> "Recipe":
-    """The recipe, whose rows and encoders are where it says."""
+def _checked(recipe: Path, overrides: tuple[str, ...], *, has_form: bool = True) -> "Recipe":
+    """The recipe, whose rows and encoders are where it says; its student's form counts, unless it is to be found."""
     from potstill.data.read import check_source
     from potstill.hub import check_encoder, check_layers
 
@@ -456,7 +456,8 @@ def _checked(recipe: Path, overrides: tuple[str, ...]) -> "Recipe":
         check_encoder(member.encoder, f"teacher.others.{number - 1}.encoder" if number else "teacher.encoder")
     if loaded.student.encoder is not None:
         check_encoder(loaded.student.encoder, "student.encoder")
-    if loaded.student.has_teachers_layers or isinstance(loaded.student.keep, list):
+    has_layers = loaded.student.has_teachers_layers or isinstance(loaded.student.keep, list)
+    if has_layers and has_form and loaded.plan is None:
         check_layers(loaded.student.encoder or loaded.teacher.encoder, loaded.student.chosen)
     return loaded
 

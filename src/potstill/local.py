@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import signal
 import threading
 import time
 import warnings
@@ -19,9 +20,11 @@ from typing import Any, TextIO
 
 from kfp import dsl, local
 from kfp.local import cache, executor_input_utils
+from kfp.local.orchestrator import enhanced_dag_orchestrator
+from kfp.local.status import Status
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
+from rich.status import Status as Line
 
 from potstill import tracking
 from potstill.code import code_version
@@ -32,6 +35,8 @@ from potstill.recipe import Recipe
 from potstill.store import folder_behind, write_text
 
 EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z0-9-]+) │ (.*)$")
+# In kfp's name of a loop's turn.
+ITERATION = "-iteration-"
 # A thread that waits should not burn a core that a neighbour needs; results don't depend on it.
 CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -58,7 +63,7 @@ class Follower(io.TextIOBase):
     steps: dict[str, StepState] = field(default_factory=dict)
     error: str = ""
     expected: bool = False
-    status: Status | None = None
+    status: Line | None = None
     _rests: dict[int, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -227,9 +232,33 @@ def _execute(recipe: Recipe, folder: Path, follower: Follower) -> None:
     cache_root = str(root / "cache")
     cache._cache_singleton, cache._cache_singleton_root = DigestCache(cache_root, follower), cache_root
     local.config.LocalExecutionConfig.instance.cache_root = cache_root
-    with contextlib.redirect_stdout(follower), warnings.catch_warnings():
+    with contextlib.redirect_stdout(follower), warnings.catch_warnings(), _stopping_at_once(follower):
         warnings.simplefilter("ignore")
         distill.build(recipe)(code_version=code_version(), store=str(root))
+
+
+@contextlib.contextmanager
+def _stopping_at_once(follower: Follower) -> Iterator[None]:
+    """While the block runs, an interruption or a failed step ends a loop: kfp would begin what still waits in it."""
+    interrupted = threading.Event()
+    execute = enhanced_dag_orchestrator.execute_task
+
+    def interrupt(*_: Any) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def unless_stopped(task_name: str, **more: Any) -> Any:
+        if ITERATION in task_name and (interrupted.is_set() or follower.error):
+            return {}, Status.FAILURE
+        return execute(task_name=task_name, **more)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    enhanced_dag_orchestrator.execute_task = unless_stopped
+    try:
+        yield
+    finally:
+        enhanced_dag_orchestrator.execute_task = execute
+        signal.signal(signal.SIGINT, before)
 
 
 def _conclude(folder: Path, steps: dict[str, StepState], wall_s: float) -> None:

@@ -364,7 +364,9 @@ class Static(Section):
     """A student without layers: a vector for each piece of the vocabulary, and their mean."""
 
     width: int = Field(256, ge=8, le=4096, description="Of a piece's vector, at most the teacher's.")
-    hidden: int = Field(0, ge=0, le=8192, description="Units of a layer between the mean and the head; 0: none.")
+    hidden: int = Field(
+        512, ge=0, le=8192, description="Units of a layer between the mean and the head; 0, or without a head: none."
+    )
 
 
 class Prune(Section):
@@ -423,6 +425,11 @@ class Student(Section):
     def chosen(self) -> int | list[int]:
         """How many layers of the teacher, or which ones."""
         return self.keep if isinstance(self.keep, list) else self.layers
+
+    @property
+    def shaped_by(self) -> str | None:
+        """The setting that says more of its form than a number of the teacher's layers, if one does."""
+        return next((name for name in ("keep", "narrow", "static", "encoder") if getattr(self, name)), None)
 
     def pooling(self, teachers: str) -> str:
         """How its token vectors become one text vector: as the teacher's, unless no token knows of the others."""
@@ -611,6 +618,9 @@ class Plan(Section):
         le=12,
         description="How many are taught at most: evenly spread over those foreseen to keep time and size.",
     )
+    side_by_side: int = Field(
+        4, ge=1, le=12, description="How many are taught at the same time at most; on one machine two are."
+    )
 
 
 class Evaluate(Section):
@@ -753,8 +763,6 @@ class Recipe(Section):
         retrieves = any(task.kind == "retrieval" for task in self.tasks.values())
         if self.data.features.names and retrieves:
             raise ValueError("a retrieval compares texts: data.features can't be used")
-        if retrieves and self.student.static and self.student.static.hidden:
-            raise ValueError("student.static.hidden stands below a head: a retrieval has none")
         if self.teacher.others and retrieves:
             raise ValueError("teacher.others: vectors of several retrievals can't be averaged; give one teacher")
         return self
@@ -784,9 +792,8 @@ class Recipe(Section):
             return self
         if self.teacher.several:
             raise ValueError(f"plan: forms are cut from one teacher; leave out teacher.{self.teacher.several}")
-        form = next((name for name in ("keep", "narrow", "static", "encoder") if getattr(self.student, name)), None)
-        if form:
-            raise ValueError(f"plan tries forms of the teacher's layers: leave out student.{form}")
+        if self.student.shaped_by:
+            raise ValueError(f"plan tries forms of the teacher's layers: leave out student.{self.student.shaped_by}")
         if self.cascade is not None:
             raise ValueError("plan judges single students: leave out cascade, and add it to the form that is found")
         return self

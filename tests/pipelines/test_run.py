@@ -1,87 +1,17 @@
 """The whole pipeline on a tiny shop: kfp's own local runner, real steps, real MLflow."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 
 from potstill.learn.model import load_encoder, load_model
+from tests.pipelines.conftest import STEPS, Shop, ran
 
 TRAINING = ("teach", "control", "distill")
-STEPS = {"ingest", "teach", "extract", "distill", "control", "compress", "champion", "evaluate", "register"}
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A recipe and a root to run it in."""
-
-    recipe: Path
-    root: Path
-
-    def potstill(self, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("potstill")), *arguments, "--root", str(self.root)]
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-        return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False, env=clean | environment
-        )
-
-    def run(self, *overrides: str, **environment: str) -> dict[str, Any]:
-        flags = [word for override in overrides for word in ("--set", override)]
-        done = self.potstill("run", str(self.recipe), *flags, **environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        summary: dict[str, Any] = json.loads((self.root / "latest" / "summary.json").read_text())
-        return summary | {"stdout": done.stdout}
-
-    def killed_at(self, pattern: str, *flags: str) -> str:
-        """Run until a line matches, then kill all processes of the run; what was said."""
-        command = [str(Path(sys.executable).with_name("potstill")), "run", str(self.recipe), *flags]
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-        with subprocess.Popen(
-            [*command, "--root", str(self.root)], stdout=subprocess.PIPE, text=True, env=clean, start_new_session=True
-        ) as running:
-            assert running.stdout is not None
-            said = []
-            for line in running.stdout:
-                said.append(line)
-                if re.match(pattern, line):
-                    os.killpg(running.pid, signal.SIGKILL)
-        assert running.returncode == -signal.SIGKILL, "".join(said)
-        return "".join(said)
-
-    def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
-
-
-def ran(summary: dict[str, Any]) -> set[str]:
-    return {name for name, step in summary["steps"].items() if not step["cached"]}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file: Path) -> Shop:
-    folder = tmp_path_factory.mktemp("shop")
-    training = "epochs: 6, learning_rate: 1e-2, batch_size: 16"
-    (folder / "tiny.yaml").write_text(f"""
-name: tiny
-data: {{source: {reviews_file}, split: {{by: product}}}}
-tasks: {{sentiment: {{label: sentiment}}}}
-teacher: {{encoder: {encoder}, max_tokens: 16, {training}}}
-student: {{layers: 2}}
-distill: {{{training}}}
-evaluate: {{resamples: 200, latency_rows: 20}}
-budget: {{retention: 0.8, flips: 0.2, latency_p95_ms: 1000}}
-register: {{model: tiny}}
-""")
-    return Shop(folder / "tiny.yaml", folder / "root")
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +122,8 @@ def test_a_killed_training_goes_on_where_it_was(shop: Shop, first: dict[str, Any
     # Long enough to be caught in the act; other seeds, so that nothing is cached.
     longer = yaml.safe_load(shop.recipe.read_text())[section] | {"epochs": 12, "patience": 12, "seed": seed}
     setting = f"{section}={json.dumps(longer)}"
-    shop.killed_at(f"{step} +epoch 4/", "--set", setting)
-    said = shop.killed_at(f"{step} +going on", "--set", setting)
+    shop.stopped_at(f"{step} +epoch 4/", "--set", setting)
+    said = shop.stopped_at(f"{step} +going on", "--set", setting)
     assert "going on after epoch 3, which an earlier run reached" in said
 
 
@@ -291,46 +221,3 @@ def test_an_output_folder_that_can_not_be_written_is_refused(shop: Shop, tmp_pat
     done = blocked.potstill("run", str(shop.recipe))
     assert done.returncode == 2
     assert "can't write there" in done.stderr
-
-
-def test_a_plan_teaches_forms_side_by_side_and_registers_the_cheapest_that_keeps_the_budget(
-    shop: Shop, first: dict[str, Any]
-):
-    plan = "plan.candidates=3"
-    summary = shop.run(plan, "register.model=planned", "budget.retention=0.6")
-    told = summary["plan"]
-    kinds = ("distill", "compress")
-    forms = {name.split("-", 1)[1] for name in summary["steps"] if name.startswith("distill-")}
-    assert len(forms) == 3
-    assert set(summary["steps"]) == (STEPS - {*kinds}) | {"foresee", "choose"} | {
-        f"{k}-{f}" for k in kinds for f in forms
-    }
-    tried = {one["name"]: one for one in told["tried"]}
-    assert len(tried) == 1 + len(forms)
-    keeping = [one for one in tried.values() if one["keeps"]]
-    chosen = tried[told["chosen"]]
-    assert chosen == min(keeping, key=lambda one: one["p50_ms"])
-    assert told["words"].startswith(f"{told['chosen']} keeps time, size and retention of the budget")
-    # What was chosen is what is judged, explained and registered.
-    assert summary["models"]["edge"]["size_bytes"] == chosen["size_bytes"]
-    assert (summary["verdict"]["accepted"], summary["version"]) == (True, "1")
-    assert shop.client().get_model_version("planned", "1").tags["student_digest"] == summary["student_digest"]
-    run = (shop.root / "latest").resolve()
-    folders = run / "choose" / "student", run / "control" / "student"
-    layers = [load_model(folder)[0].encoder.config.num_hidden_layers for folder in folders]
-    assert layers[0] == layers[1] == int(told["chosen"].split()[2])
-    report = (shop.root / "latest" / "report.html").read_text()
-    assert told["words"] in report
-    again = shop.run(plan, "register.model=planned", "budget.retention=0.6")
-    assert ran(again) <= {"ingest", "champion", "register", "close"}
-    assert again["plan"] == told
-
-
-def test_where_no_form_keeps_the_budget_the_nearest_is_refused_with_the_reason(shop: Shop, first: dict[str, Any]):
-    summary = shop.run("plan.candidates=2", "budget.latency_p95_ms=0.0001")
-    assert summary["plan"]["fitting"] == 0
-    assert len(summary["plan"]["tried"]) == 2
-    assert summary["plan"]["words"].startswith("no form keeps the budget; student of 1 layer")
-    assert not summary["verdict"]["accepted"]
-    assert any("0.0001" in reason or "0.00" in reason for reason in summary["verdict"]["reasons"])
-    assert "no form keeps the budget" in summary["stdout"]

@@ -43,9 +43,8 @@ def test_candidates_are_spread_from_the_cheapest_to_the_dearest(count: int, most
 
 
 def test_what_was_foreseen_is_read_as_it_was_written():
-    limits = Limits(80.0, 12.5, 0.01)
     forecasts = [foreseen(1, 2.0), Forecast(Student(layers=2, prune=Prune(heads=0.5)), 1.0, 2.0, 3.0, 4.0, 5)]
-    assert from_text(to_text(limits, forecasts)) == (limits, forecasts)
+    assert from_text(to_text(forecasts)) == forecasts
 
 
 def test_the_share_of_the_limit_is_the_least_time_over_the_time_taken():

@@ -13,9 +13,14 @@ def test_forms_go_from_one_layer_to_all_whole_and_pruned():
     assert all(form.prune is None or (form.prune.heads, form.prune.feed_forward) == (0.5, 0.5) for form in found)
 
 
-def test_forms_prune_as_the_recipe_learns_afterwards_and_not_where_they_cannot():
-    found = candidates(2, Student(prune=Prune(heads=0.1, epochs=9)), can_prune=True)
-    assert {form.prune.epochs for form in found if form.prune} == {9}
+def test_the_teachers_own_depth_is_among_them():
+    assert [form.layers for form in candidates(5, Student(), can_prune=False)] == [1, 2, 3, 4, 5]
+    assert [form.layers for form in candidates(1, Student(), can_prune=False)] == [1]
+
+
+def test_forms_are_pruned_as_the_recipe_says_and_not_where_they_cannot():
+    asked = Prune(heads=0.1, epochs=9)
+    assert {str(form.prune) for form in candidates(2, Student(prune=asked), can_prune=True)} == {"None", str(asked)}
     assert [form.prune for form in candidates(2, Student(), can_prune=False)] == [None, None]
 
 

@@ -41,10 +41,18 @@ def test_nearest_is_what_keeps_most_and_not_what_cannot_be_told():
     assert nearest(found).name == "best"
     assert nearest(found[::-1]).name == "best"
     assert missed(nearest(found), BUDGET) == (
-        "no form keeps the budget; best comes nearest: 90.0% instead of 94.0% of the teacher, "
+        "no form keeps the budget on the validation rows; best comes nearest: 90.0% instead of 94.0% of the teacher, "
         "13.50 instead of 5.50 ms (p95)"
     )
-    assert missed(tried("untold", math.nan, 1.0), BUDGET).endswith("nan% instead of 94.0% of the teacher")
+    untold = missed(tried("untold", math.nan, 1.0), BUDGET)
+    assert untold.endswith("untold comes nearest: what can't be told instead of 94.0% of the teacher")
+
+
+def test_a_near_miss_is_told_with_as_many_digits_as_show_it():
+    told = missed(tried("near", 0.93996, 3.667, size_mb=6.0004), BUDGET)
+    assert "93.996% instead of 94.000% of the teacher" in told
+    assert "5.5005 instead of 5.5000 ms (p95)" in told
+    assert "6.0004 instead of 6.0000 MB" in told
 
 
 def test_what_is_told_has_a_dash_where_there_is_nothing_to_tell():

@@ -180,7 +180,7 @@ def plan_rows(tried: Sequence[Mapping[str, Any]], title: str, form: str) -> list
 def _tried(one: Mapping[str, Any], form: str) -> tuple[str, ...]:
     return (
         one["name"],
-        form.format(one["figure"]),
+        _told(one["figure"], form),
         _told(one["retention"], "{:.1%}"),
         f"{one['p50_ms']:.2f}",
         _told(one["foreseen_ms"], "{:.2f}"),

@@ -186,9 +186,9 @@ class Heads(nn.Module):
 class TaskModel(nn.Module):
     """Encoder, pooling, dropout, one linear head: token ids `[batch, tokens]` → logits `[batch, outcomes]`.
 
-    A static encoder may have one hidden layer above its pooled vector. Features join the text's vector before the head,
-    through one more layer. Where answers are retrieved there is no
-    head: the text's vector, brought to length 1, stands in place of logits.
+    A static encoder may have a hidden layer between its pooled vector and the head. Features join the text's vector
+    before the head, through one more layer. Where answers are retrieved there is no head: the text's vector, brought to
+    length 1, stands in place of logits.
     """
 
     def __init__(self, encoder: nn.Module, head: Head) -> None:
@@ -201,15 +201,15 @@ class TaskModel(nn.Module):
         self.on_top = nn.ModuleDict()
         # What a student's states go through to be compared with a wider teacher's; it is left behind.
         self.projections = nn.ModuleDict()
-        width = config.hidden_size
-        if isinstance(encoder, StaticEncoder) and config.intermediate_size:
+        width, has_head = config.hidden_size, not isinstance(head.outcome, Retrieval)
+        if isinstance(encoder, StaticEncoder) and config.intermediate_size and has_head:
             self.on_top["hidden"] = nn.Sequential(nn.Linear(width, config.intermediate_size), nn.ReLU())
             width = config.intermediate_size
         if head.features:
             self.on_top["tower"] = FeatureTower(head.features)
             self.on_top["join"] = nn.Sequential(nn.Linear(width + TOWER_WIDTH, JOINED_WIDTH), nn.GELU())
             width = JOINED_WIDTH
-        if not isinstance(head.outcome, Retrieval):
+        if has_head:
             self.on_top["classifier"] = _last_layer(width, head.outcome)
 
     def forward(

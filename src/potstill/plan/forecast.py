@@ -77,17 +77,14 @@ def spread(forecasts: Sequence[Forecast], most: int) -> list[Forecast]:
     return [forecasts[place] for place in places]
 
 
-def to_text(limits: Limits, forecasts: Sequence[Forecast]) -> str:
+def to_text(forecasts: Sequence[Forecast]) -> str:
     """What was foreseen, as JSON."""
-    found = [asdict(one) | {"form": plain(one.form)} for one in forecasts]
-    return json.dumps({"limits": asdict(limits), "forecasts": found}, indent=1)
+    return json.dumps([asdict(one) | {"form": plain(one.form)} for one in forecasts], indent=1)
 
 
-def from_text(text: str) -> tuple[Limits, list[Forecast]]:
+def from_text(text: str) -> list[Forecast]:
     """What `to_text` wrote."""
-    told = json.loads(text)
-    forecasts = [Forecast(**one | {"form": Student.model_validate(one["form"])}) for one in told["forecasts"]]
-    return Limits(**told["limits"]), forecasts
+    return [Forecast(**one | {"form": Student.model_validate(one["form"])}) for one in json.loads(text)]
 
 
 def plain(form: Student) -> dict[str, Any]:

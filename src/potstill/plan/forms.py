@@ -28,24 +28,23 @@ from potstill.recipe import Compress, Distill, Prune, Student
 from potstill.store import folder_bytes
 
 LAYERS = (1, 2, 3, 4, 6, 8, 12)
-# Half of both: what is left learns once more.
+# Of heads and feed-forward units, where the recipe doesn't say how much goes.
 HALF = 0.5
 TIMED_ROWS, ROUNDS = 60, 5
 
 
 def candidates(layers: int, form: Student, can_prune: bool) -> list[Student]:
-    """Students of the teacher's layers, from one layer to all, whole and half pruned.
+    """Students of the teacher's layers, from one layer to all, whole and pruned.
 
     Args:
         layers: of the teacher.
-        form: the recipe's; how the rest of it prunes and learns stays.
+        form: the recipe's; how it prunes stays. If it doesn't, half of heads and feed-forward units go.
         can_prune: whether the encoder is of a kind that can be.
     """
-    half = {"heads": HALF, "feed_forward": HALF}
-    pruned = form.prune.model_copy(update=half) if form.prune else Prune(**half)
+    pruned = form.prune or Prune(heads=HALF, feed_forward=HALF)
     prunes = [None, pruned] if can_prune else [None]
     plain = form.model_copy(update={"keep": None, "static": None, "encoder": None, "narrow": None})
-    counts = [count for count in LAYERS if count <= layers]
+    counts = [*(count for count in LAYERS if count < layers), layers]
     return [plain.model_copy(update={"layers": count, "prune": prune}) for count in counts for prune in prunes]
 
 
@@ -131,12 +130,12 @@ class Bench:
         """Of a form."""
         model, _ = self._teacher
         config: Any = model.encoder.config
-        share = 1 - HALF if form.prune else 1.0
+        heads, units = (1 - share for share in _pruned(form))
         return Measures(
             layers=form.layers,
             width=config.hidden_size,
-            attention=round(config.hidden_size * share),
-            feed_forward=round(config.intermediate_size * share),
+            attention=round(config.hidden_size * heads),
+            feed_forward=round(_units(config) * units),
             first_alone=model.head.pooling == "cls" and config.model_type in BERT_LIKE,
         )
 
@@ -157,7 +156,8 @@ class Bench:
         untaught.on_top.load_state_dict(model.on_top.state_dict())
         if form.prune is not None:
             for layer in prunable(untaught.encoder):
-                layer.keep(*(range(max(1, round(parts * (1 - HALF)))) for parts in (layer.heads, layer.units)))
+                parts = zip((layer.heads, layer.units), _pruned(form), strict=True)
+                layer.keep(*(range(max(1, round(all_ * (1 - share)))) for all_, share in parts))
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
             folder = pack(untaught, tokenizer, Path(place, "plain"), self.schema)
             if ways := self.compress.quantize:
@@ -166,6 +166,17 @@ class Bench:
             size_bytes = folder_bytes(folder) + self._catalogue_bytes
             records = self.rows.records(self.schema.text[0])
             return Timed(self.measures(form), self.tokens, _times(EdgeModel(folder), records)), size_bytes
+
+
+def _pruned(form: Student) -> tuple[float, float]:
+    """Shares of heads and of feed-forward units that go."""
+    return (form.prune.heads, form.prune.feed_forward) if form.prune else (0.0, 0.0)
+
+
+def _units(config: Any) -> int:
+    """Feed-forward units of a layer; DistilBERT calls them otherwise."""
+    found: int = getattr(config, "intermediate_size", None) or config.hidden_dim
+    return found
 
 
 def _times(model: EdgeModel, records: Sequence[Row]) -> Floats:

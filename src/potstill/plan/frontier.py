@@ -20,6 +20,8 @@ from potstill.plan.forecast import Forecast
 from potstill.plan.limits import Limits
 from potstill.recipe import Budget, Evaluate
 
+MOST_DIGITS = 6
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -145,16 +147,23 @@ def nearest(tried: Sequence[Tried]) -> Tried:
 
 def missed(one: Tried, budget: Budget) -> str:
     """By how much the nearest form misses the budget."""
-    told = [
-        f"{found:{form}} instead of {allowed:{form}}{unit}"
-        for found, allowed, form, unit, is_missed in (
-            (one.retention, budget.retention, ".1%", " of the teacher", not one.retention >= budget.retention),
-            (one.p95_ms, budget.latency_p95_ms, ".2f", " ms (p95)", one.p95_ms > budget.latency_p95_ms),
-            (one.size_bytes / 1e6, budget.size_mb, ".1f", " MB", one.size_bytes > budget.size_mb * 1e6),
-        )
-        if is_missed
-    ]
-    return f"no form keeps the budget; {one.name} comes nearest: {', '.join(told)}"
+    told = []
+    if not one.retention >= budget.retention:
+        told.append(f"{_apart(one.retention, budget.retention, 1, '%')} of the teacher")
+    if one.p95_ms > budget.latency_p95_ms:
+        told.append(f"{_apart(one.p95_ms, budget.latency_p95_ms, 2)} ms (p95)")
+    if one.size_bytes > budget.size_mb * 1e6:
+        told.append(f"{_apart(one.size_bytes / 1e6, budget.size_mb, 1)} MB")
+    return f"no form keeps the budget on the validation rows; {one.name} comes nearest: {', '.join(told)}"
+
+
+def _apart(found: float, allowed: float, digits: int, kind: str = "f") -> str:
+    """Both with as many digits as tell them apart."""
+    if math.isnan(found):
+        return f"what can't be told instead of {allowed:.{digits}{kind}}"
+    while digits < MOST_DIGITS and f"{found:.{digits}{kind}}" == f"{allowed:.{digits}{kind}}":
+        digits += 1
+    return f"{found:.{digits}{kind}} instead of {allowed:.{digits}{kind}}"
 
 
 def kept_words(one: Tried) -> str:

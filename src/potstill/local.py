@@ -252,13 +252,17 @@ def _stopping_at_once(follower: Follower) -> Iterator[None]:
             return {}, Status.FAILURE
         return execute(task_name=task_name, **more)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    # Who ignores interruptions, as a job in the background does, goes on ignoring them.
+    hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if hears:
+        signal.signal(signal.SIGINT, interrupt)
     enhanced_dag_orchestrator.execute_task = unless_stopped
     try:
         yield
     finally:
         enhanced_dag_orchestrator.execute_task = execute
-        signal.signal(signal.SIGINT, before)
+        if hears:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _conclude(folder: Path, steps: dict[str, StepState], wall_s: float) -> None:

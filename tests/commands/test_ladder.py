@@ -121,3 +121,14 @@ def test_a_ladder_of_a_form_that_is_still_to_be_found_is_refused(climbed: tuple[
     done = subprocess.run([*command, "--set", "plan.candidates=2"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "plan: the student's form is not given; give it, or take the recipe that `potstill plan`" in done.stderr
+
+
+def test_a_graph_that_is_off_by_more_than_it_may_be_is_told_in_one_line(climbed: tuple[Path, Path, str]):
+    recipe, root, _ = climbed
+    command = [str(Path(sys.executable).with_name("potstill")), "ladder", str(recipe), "--root", str(root)]
+    done = subprocess.run(
+        [*command, "--set", "compress.parity_atol=1e-12"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "(compress.parity_atol: 1e-12) and gives the same answer on 100.0%" in done.stderr

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from potstill.compress.first_token import first_token_alone
 from potstill.compress.positions import needed_positions
+from potstill.errors import UserError
 from potstill.learn.model import Inputs, TaskModel, predict_logits
 from potstill.learn.static import StaticEncoder
 
@@ -30,8 +31,8 @@ class Parity:
     parity_argmax_agreement: float
 
 
-class ParityError(Exception):
-    """The exported graph does not answer like the model."""
+class ParityError(UserError):
+    """The exported graph does not answer like the model; how far it may be off is a setting."""
 
 
 def export_onnx(model: TaskModel, path: Path) -> None:
@@ -79,7 +80,7 @@ def check_parity(model: TaskModel, path: Path, inputs: Inputs, pad_token_id: int
     if not difference <= atol or agreement < 1:
         raise ParityError(
             f"{path.name}: on {len(inputs)} real rows ONNX differs from PyTorch by up to {difference:.2g} "
-            f"(allowed: {atol:g}) and gives the same answer on {agreement:.1%} (required: 100 %)"
+            f"(compress.parity_atol: {atol:g}) and gives the same answer on {agreement:.1%} (required: 100 %)"
         )
     return parity
 

@@ -41,6 +41,13 @@ def test_the_graph_answers_like_pytorch_at_any_batch_size_and_length(model: Task
         assert np.abs(run(session, pad_batch(ids, 0)) - predict_logits(model, Inputs(ids), 0).numpy()).max() < 1e-4
 
 
+def test_the_graph_tells_nothing_of_the_machine_that_exported_it(exported: Path):
+    text = exported.read_bytes()
+    assert b"potstill" not in text
+    assert b".py" not in text
+    assert not any(node.metadata_props for node in onnx.load(exported).graph.node)
+
+
 def test_parity_reports_what_it_compared(model: TaskModel, exported: Path):
     parity = check_parity(model, exported, Inputs(IDS), 0, atol=1e-3)
     assert (parity.parity_rows, parity.parity_argmax_agreement) == (3, 1.0)

@@ -20,7 +20,7 @@ DYNAMIC, SCALED = {"MatMulInteger", "DynamicQuantizeLinear"}, {"QuantizeLinear",
 def plain(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A float graph."""
     torch.manual_seed(0)
-    model = TaskModel(load_encoder(str(encoder))[0], Head("mood", Classification(("a", "b", "c")), "mean", 16))
+    model = TaskModel(load_encoder(str(encoder))[0], Head("mood", Classification(("a", "b", "c")), "mean", 64))
     path = tmp_path_factory.mktemp("float") / "model.onnx"
     export_onnx(model, path)
     return path
@@ -52,7 +52,9 @@ def test_each_way_stays_near_float(
     assert ("MatMulInteger" in kinds) == way.startswith("dynamic")
     scales = [int(np.prod(part.dims)) for part in graph.initializer if part.name.endswith("_scale")]
     assert max(scales) == largest_scale
-    assert small.stat().st_size < plain.stat().st_size
+    # The weights alone: of so small a graph the operators take most.
+    sizes = [sum(len(part.raw_data) for part in onnx.load(path).graph.initializer) for path in (small, plain)]
+    assert sizes[0] < sizes[1]
     found, expected = (
         np.concatenate([run(onnxruntime.InferenceSession(path), pad_batch([ids], 0)) for ids in IDS])
         for path in (small, plain)

@@ -42,7 +42,13 @@ class Shop:
         command = [str(Path(sys.executable).with_name("potstill")), "run", str(self.recipe), *flags]
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
         with subprocess.Popen(
-            [*command, "--root", str(self.root)], stdout=subprocess.PIPE, text=True, env=clean, start_new_session=True
+            [*command, "--root", str(self.root)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean,
+            start_new_session=True,
+            # Tests that run in the background ignore interruptions, and would hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as running:
             assert running.stdout is not None
             said = []

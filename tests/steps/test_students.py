@@ -88,6 +88,13 @@ def test_students_of_other_architectures_learn_and_become_int8(line: Line, other
     assert small > 0.8
 
 
+@pytest.mark.parametrize("other", OTHERS, indirect=True)
+def test_students_of_other_architectures_learn_in_bfloat16_too(line: Line, other: Path, tmp_path: Path):
+    student = distilled(line, Student(encoder=str(other)), tmp_path, epochs=1, precision="bfloat16")
+    weights = load_model(student)[0].state_dict()
+    assert all(weight.dtype == torch.float32 for weight in weights.values() if weight.is_floating_point())
+
+
 def _kind(other: Path) -> str:
     return AutoModel.from_pretrained(other).config.model_type
 

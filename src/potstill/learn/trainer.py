@@ -256,7 +256,11 @@ def in_precision(settings: Schooling, encoder: Any) -> Iterator[None]:
 
     def forward(*inputs: Any, **named: Any) -> Any:
         with torch.autocast(device, torch.bfloat16, enabled=encoder.training):
-            return exact(*inputs, **named)
+            found = exact(*inputs, **named)
+        # ELECTRA, whose first step is a product, hands on rounded states.
+        if found.last_hidden_state.dtype != torch.float32:
+            found.last_hidden_state = found.last_hidden_state.float()
+        return found
 
     encoder.forward = forward
     try:

@@ -68,7 +68,7 @@ def test_one_that_turns_out_too_slow_is_not_chosen_and_dearer_ones_do_not_learn(
     planner = Stubbed(recipe, KEEPS, dict.fromkeys(LAYERS, 6.0))
     assert planner.cheapest([foreseen(layers, 1.0) for layers in LAYERS]) is None
     assert sorted(one.name for one in planner.tried) == ["2 layers", "3 layers", "4 layers"]
-    told = missed(nearest(planner.tried), recipe.budget)
+    told = missed(nearest(planner.tried, recipe.budget), recipe.budget)
     assert (
         told == "no form keeps the budget on the validation rows; 4 layers comes nearest: 6.00 instead of 5.50 ms (p95)"
     )
@@ -77,7 +77,7 @@ def test_one_that_turns_out_too_slow_is_not_chosen_and_dearer_ones_do_not_learn(
 def test_a_budget_that_is_missed_in_everything_says_so(recipe: Recipe):
     planner = Stubbed(recipe, {7: 0.5}, {7: 9.0})
     assert planner.cheapest([foreseen(7, 9.0)]) is None
-    assert missed(nearest(planner.tried), recipe.budget).endswith(
+    assert missed(nearest(planner.tried, recipe.budget), recipe.budget).endswith(
         "50.0% instead of 94.0% of the teacher, 9.00 instead of 5.50 ms (p95), 7.0 instead of 6.0 MB"
     )
 

@@ -36,11 +36,17 @@ def test_the_fastest_form_that_keeps_the_budget_is_taken_and_never_what_stands_b
     assert cheapest([one for one in found if one.name not in {"right", "slow"}], BUDGET) is None
 
 
-def test_nearest_is_what_keeps_most_and_not_what_cannot_be_told():
+def test_nearest_is_what_misses_by_the_least_factor():
+    dull, large = tried("dull", 0.939, 1.0), tried("large", 0.99, 1.0, size_mb=9)
+    assert nearest([large, dull], BUDGET) is dull
+    assert nearest([large, tried("duller", 0.5, 1.0)], BUDGET) is large
+
+
+def test_nearest_is_never_what_stands_beside_or_cannot_be_told():
     found = [tried("untold", math.nan, 1.0), tried("beside", 0.99, 0.1, forecast=None), tried("best", 0.9, 9.0)]
-    assert nearest(found).name == "best"
-    assert nearest(found[::-1]).name == "best"
-    assert missed(nearest(found), BUDGET) == (
+    assert nearest(found, BUDGET).name == "best"
+    assert nearest(found[::-1], BUDGET).name == "best"
+    assert missed(nearest(found, BUDGET), BUDGET) == (
         "no form keeps the budget on the validation rows; best comes nearest: 90.0% instead of 94.0% of the teacher, "
         "13.50 instead of 5.50 ms (p95)"
     )

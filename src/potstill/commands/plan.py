@@ -68,7 +68,7 @@ def plan(loaded: Recipe, recipe: Path, overrides: Sequence[str], root: Path, con
     picture = figures.frontier(tried, budget.retention, budget.latency_p95_ms, meaning.title)
     write_text(folder / "frontier.svg", picture)
     if chosen is None:
-        return Plan(folder / "frontier.svg", None, missed(nearest(found), budget))
+        return Plan(folder / "frontier.svg", None, missed(nearest(found, budget), budget))
     assert chosen.forecast is not None  # noqa: S101 - those beside have none, and are never chosen
     form = chosen.forecast.form.model_dump(mode="json", exclude_defaults=True)
     told = yaml.safe_dump(form, default_flow_style=True, width=1000).strip()

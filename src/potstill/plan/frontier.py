@@ -139,10 +139,14 @@ def cheapest(tried: Sequence[Tried], budget: Budget) -> Tried | None:
     return min((one for one in tried if one.forecast and one.keeps(budget)), key=lambda one: one.p50_ms, default=None)
 
 
-def nearest(tried: Sequence[Tried]) -> Tried:
-    """The form that keeps most of the teacher."""
-    forms = [one for one in tried if one.forecast]
-    return max(forms, key=lambda one: -math.inf if math.isnan(one.retention) else one.retention)
+def nearest(tried: Sequence[Tried], budget: Budget) -> Tried:
+    """The form that misses the budget by the least factor, in what it misses most."""
+    return min((one for one in tried if one.forecast), key=lambda one: _excess(one, budget))
+
+
+def _excess(one: Tried, budget: Budget) -> float:
+    lost = budget.retention / one.retention if one.retention > 0 else math.inf
+    return max(lost, one.p95_ms / budget.latency_p95_ms, one.size_bytes / (budget.size_mb * 1e6))
 
 
 def missed(one: Tried, budget: Budget) -> str:

@@ -52,8 +52,8 @@ def choose(
 ) -> Choice:
     """Judge every contender on the validation rows, all on this machine, and copy the one to take.
 
-    Where none keeps the budget on these rows, the one that keeps most of the teacher goes on, and the contract has the
-    last word on the test rows. Beside the copied edge model stands `plan.json`: what was tried.
+    Where none keeps the budget on these rows, the one that misses it by least goes on, and the contract has the last
+    word on the test rows. Beside the copied edge model stands `plan.json`: what was tried.
 
     Args:
         dataset: what ingest wrote.
@@ -75,7 +75,7 @@ def choose(
         for name, one in sorted(contenders.items())
     }
     chosen = cheapest(frontier.tried, budget)
-    best = chosen or nearest(frontier.tried)
+    best = chosen or nearest(frontier.tried, budget)
     words = kept_words(best) if chosen else missed(best, budget)
     print(words)
     name = next(name for name, tried in found.items() if tried is best)

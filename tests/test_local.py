@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from kfp import dsl
+from kfp.local.orchestrator import enhanced_dag_orchestrator
+from kfp.local.status import Status
 from rich.console import Console
 
-from potstill.local import DigestCache, Follower, _point_latest
+from potstill.local import DigestCache, Follower, _point_latest, _stopping_at_once
 from potstill.store import point_to
 
 
@@ -151,3 +153,21 @@ def test_latest_moves_to_the_newest_run(tmp_path: Path):
         _point_latest(tmp_path, tmp_path / name)
     assert (tmp_path / "latest").resolve() == tmp_path / "run-2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "run-1", "run-2"]
+
+
+@pytest.mark.parametrize(("error", "begun"), [("", ["for-loop-2-iteration-1", "close"]), ("distill: odd", ["close"])])
+def test_once_a_step_has_failed_a_loop_begins_nothing_more_but_the_run_is_closed(
+    monkeypatch: pytest.MonkeyPatch, error: str, begun: list[str]
+):
+    asked: list[str] = []
+    monkeypatch.setattr(
+        enhanced_dag_orchestrator, "execute_task", lambda task_name: (asked.append(task_name), Status.SUCCESS)
+    )
+    followed = follower()[0]
+    followed.error = error
+    with _stopping_at_once(followed):
+        found = [
+            enhanced_dag_orchestrator.execute_task(task_name=name)[1] for name in ("for-loop-2-iteration-1", "close")
+        ]
+    assert asked == begun
+    assert found == [Status.FAILURE if error else Status.SUCCESS, Status.SUCCESS]

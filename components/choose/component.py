@@ -42,7 +42,7 @@ def choose(
         retention: Macro-F1 of the edge model over the teacher's, at least.
         latency_p95_ms: 95th percentile at batch 1 on one thread, at most.
         size_mb: Model file and tokenizer, at most.
-        settings: The recipe's evaluate section.
+        settings: How many rows are timed, from the recipe's evaluate section.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         student: The chosen student.

@@ -120,4 +120,5 @@ def refuse_open_form(recipe: Recipe) -> None:
 
 
 def _plain(section: BaseModel) -> Any:
-    return section.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    # With its defaults: under another one what was made is something else.
+    return section.model_dump(mode="json", by_alias=True)

@@ -44,7 +44,7 @@ def test_where_no_form_keeps_the_budget_the_nearest_is_refused_with_the_reason(s
     assert len(summary["plan"]["tried"]) == 2
     assert summary["plan"]["words"].startswith("no form keeps the budget on the validation rows; student of 1 layer")
     assert not summary["verdict"]["accepted"]
-    assert any("0.0001" in reason or "0.00" in reason for reason in summary["verdict"]["reasons"])
+    assert any(reason.startswith("latency: ") for reason in summary["verdict"]["reasons"])
     assert "no form keeps the budget" in summary["stdout"]
 
 

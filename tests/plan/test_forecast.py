@@ -2,7 +2,7 @@
 
 import pytest
 
-from potstill.plan.forecast import Forecast, from_text, probes_of, promising, spread, to_text
+from potstill.plan.forecast import Forecast, from_text, picked, probes_of, promising, to_text
 from potstill.plan.forms import candidates
 from potstill.plan.limits import Limits
 from potstill.recipe import Budget, Prune, Student
@@ -39,7 +39,7 @@ def test_where_none_fits_the_cheapest_shows_by_how_much():
 )
 def test_candidates_are_spread_from_the_cheapest_to_the_dearest(count: int, most: int, places: list[int]):
     forecasts = [foreseen(layers, 1.0) for layers in range(1, count + 1)]
-    assert layers_of(spread(forecasts, most)) == places
+    assert layers_of(picked(forecasts, most)) == places
 
 
 def test_what_was_foreseen_is_read_as_it_was_written():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from potstill.errors import UserError
@@ -43,8 +44,6 @@ def contenders(line: Line, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def _forget(student: Path) -> None:
     """Let a student answer at random: it starts with what its teacher knew."""
-    from safetensors.torch import load_file, save_file
-
     head = load_file(student / "head.safetensors")
     save_file({name: torch.zeros_like(weight) for name, weight in head.items()}, student / "head.safetensors")
 

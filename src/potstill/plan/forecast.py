@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from potstill.learn.anatomy import spread
 from potstill.plan.forms import Bench
 from potstill.plan.limits import Limits
 from potstill.plan.predict import Predictor
@@ -71,10 +72,9 @@ def promising(forecasts: Sequence[Forecast], budget: Budget) -> list[Forecast]:
     return fitting or [*forecasts[:1]]
 
 
-def spread(forecasts: Sequence[Forecast], most: int) -> list[Forecast]:
+def picked(forecasts: Sequence[Forecast], most: int) -> list[Forecast]:
     """So many of them at most, evenly spread from the first to the last."""
-    places = np.linspace(0, len(forecasts) - 1, min(most, len(forecasts))).round().astype(int)
-    return [forecasts[place] for place in places]
+    return [forecasts[place] for place in spread(min(most, len(forecasts)), len(forecasts))]
 
 
 def to_text(forecasts: Sequence[Forecast]) -> str:

@@ -25,7 +25,7 @@ from potstill.learn.student import texts_of
 from potstill.outcomes import Floats, Retrieval
 from potstill.plan.predict import Measures, Timed
 from potstill.recipe import Compress, Distill, Prune, Student
-from potstill.store import folder_bytes
+from potstill.store import PACKAGE_SCHEME, folder_bytes
 
 LAYERS = (1, 2, 3, 4, 6, 8, 12)
 # Of heads and feed-forward units, where the recipe doesn't say how much goes.
@@ -65,7 +65,7 @@ def words_of(form: Student) -> str:
 
 def _short(encoder: str) -> str:
     """An encoder's name without where it lies."""
-    package = encoder.removeprefix("package:")
+    package = encoder.removeprefix(PACKAGE_SCHEME)
     return package.partition("/")[0] if package != encoder else Path(encoder).name
 
 

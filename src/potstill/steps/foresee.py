@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from potstill.errors import UserError
-from potstill.plan.forecast import Forecast, foresee, promising, spread, to_text
+from potstill.plan.forecast import Forecast, foresee, picked, promising, to_text
 from potstill.recipe import Budget, Compress, Distill, Plan, Student
 from potstill.store import writing
 
@@ -43,4 +43,4 @@ def foresee_forms(
     forecasts = foresee(dataset, teacher, form, distill, compress)
     with writing(foreseen) as draft:
         (draft / FORESEEN).write_text(to_text(forecasts), encoding="utf-8")
-    return spread(promising(forecasts, budget), settings.candidates)
+    return picked(promising(forecasts, budget), settings.candidates)

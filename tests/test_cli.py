@@ -53,7 +53,7 @@ def test_a_command_without_its_extra_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "potstill.pipelines.package", None)
     result = CliRunner().invoke(main, ["compile", "recipes/review-sentiment.yaml", "--output", str(tmp_path / "p")])
     assert result.exit_code == 2
-    assert "pip install 'potstill[train,pipeline,tune,serve,ui]'" in result.output
+    assert "pip install 'potstill[train,pipeline,tune,s3,serve,ui]'" in result.output
 
 
 def test_compile_writes_the_package_where_it_is_asked_to(tmp_path: Path):

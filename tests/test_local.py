@@ -11,7 +11,7 @@ from kfp.local.status import Status
 from rich.console import Console
 
 from potstill.local import DigestCache, Follower, _point_latest, _stopping_at_once
-from potstill.store import point_to
+from potstill.shelves import point_to
 
 
 def follower() -> tuple[Follower, io.StringIO, io.StringIO]:

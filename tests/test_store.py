@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import UserError
-from potstill.store import folder_behind, folder_digest, point_to, resolve, to_json, write_text, writing
+from potstill.shelves import point_to, shelf_behind
+from potstill.store import Folder, folder_digest, resolve, to_json, write_text, writing
 
 
 def test_a_folder_appears_whole(tmp_path: Path):
@@ -84,13 +85,13 @@ def test_a_folder_may_stand_for_another_as_long_as_that_is_the_same(tmp_path: Pa
     table, stands = tmp_path / "table", tmp_path / "stands"
     for folder in (table, stands):
         folder.mkdir()
-    assert folder_behind(table) == table
+    assert shelf_behind(table) == Folder(table)
     (table / "told.json").write_text("1", encoding="utf-8")
-    point_to(table, "told.json", stands)
-    assert folder_behind(stands) == table
+    point_to(Folder(table), "told.json", stands)
+    assert shelf_behind(stands) == Folder(table)
     (table / "told.json").write_text("2", encoding="utf-8")
     with pytest.raises(UserError, match=r"table: it has changed since .*stands"):
-        folder_behind(stands)
+        shelf_behind(stands)
     (table / "told.json").unlink()
     with pytest.raises(UserError, match=r"table: it is gone"):
-        folder_behind(stands)
+        shelf_behind(stands)

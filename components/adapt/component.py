@@ -36,8 +36,9 @@ def adapt(
     from pathlib import Path
 
     from potstill import recipe, tracking
+    from potstill.shelves import shelf
     from potstill.steps.adapt import adapt as run
-    from potstill.store import folder_digest, shelf
+    from potstill.store import folder_digest
 
     with tracking.step("adapt", recipe_name, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
         section = recipe.section(recipe.Adapt, "adapt", settings)

@@ -48,8 +48,9 @@ def control(
     from pathlib import Path
 
     from potstill import recipe, tracking
+    from potstill.shelves import shelf
     from potstill.steps.control import control as run
-    from potstill.store import folder_digest, shelf
+    from potstill.store import folder_digest
 
     knobs = {"alpha": 0.0, "epochs": epochs, "learning_rate": learning_rate}
     tags = {"code_version": code_version, "dataset_digest": dataset_digest}

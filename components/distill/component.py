@@ -54,8 +54,9 @@ def distill(
     from pathlib import Path
 
     from potstill import recipe, tracking
+    from potstill.shelves import shelf
     from potstill.steps.distill import distill as run
-    from potstill.store import folder_digest, shelf
+    from potstill.store import folder_digest
 
     knobs = {"temperature": temperature, "alpha": alpha, "epochs": epochs, "learning_rate": learning_rate}
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest, "signals_digest": signals_digest}

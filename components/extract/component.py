@@ -37,8 +37,8 @@ def extract(
 
     from potstill import recipe, tracking
     from potstill.learn.signals import table_digest
+    from potstill.shelves import shelf
     from potstill.steps.extract import extract as run
-    from potstill.store import shelf
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
     with tracking.step("extract", recipe_name, {"code_version": code_version, **digests}) as log:

@@ -44,8 +44,9 @@ def teach(
     from pathlib import Path
 
     from potstill import recipe, tracking
+    from potstill.shelves import shelf
     from potstill.steps.teach import teach as run
-    from potstill.store import folder_digest, shelf
+    from potstill.store import folder_digest
 
     values = {
         **settings,

@@ -32,7 +32,8 @@ from potstill.errors import UserError
 from potstill.pipelines import distill
 from potstill.progress import duration
 from potstill.recipe import Recipe
-from potstill.store import folder_behind, write_text
+from potstill.shelves import shelf_behind
+from potstill.store import write_text
 
 EVENT, SPOKEN = re.compile(r"^\s*::potstill (\{.*\})$"), re.compile(r"^\s*([a-z0-9-]+) │ (.*)$")
 # In kfp's name of a loop's turn.
@@ -157,7 +158,7 @@ def _is_there(output: Any) -> bool:
     """Whether the folder that an output stands for is still there."""
     if isinstance(output, dsl.Artifact) and Path(output.path).is_dir():
         try:
-            folder_behind(Path(output.path))
+            shelf_behind(Path(output.path))
         except UserError:
             return False
     return True

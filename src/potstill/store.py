@@ -8,16 +8,16 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from potstill.errors import UserError
 
 PACKAGE_SCHEME = "package:"
-# In a folder that stands for another.
-POINTER = "elsewhere.json"
 
 
 @contextmanager
@@ -44,40 +44,27 @@ def writing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yield a name beside a file that the block writes to, and that takes the file's name when it ends well."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename: readers see the old text or the new one."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with drafted(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content: 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def point_to(target: Path, told_by: str, folder: Path) -> None:
-    """Let a folder stand for another one, whose file `told_by` tells whether it is still the same."""
-    told = {"folder": str(target.absolute()), "told_by": told_by, "sha256": file_digest(target / told_by)}
-    write_text(folder / POINTER, json.dumps(told, indent=1))
-
-
-def folder_behind(folder: Path) -> Path:
-    """The folder that a folder stands for; itself, if it stands for none.
-
-    Raises:
-        UserError: that one isn't there, or not the same any more.
-    """
-    if not (folder / POINTER).is_file():
-        return folder
-    told = json.loads((folder / POINTER).read_text(encoding="utf-8"))
-    target = Path(told["folder"])
-    if not (target / told["told_by"]).is_file():
-        raise UserError(f"{target}: it is gone, but {folder} stands for it; run the step that made it again")
-    if file_digest(target / told["told_by"]) != told["sha256"]:
-        raise UserError(f"{target}: it has changed since {folder} came to stand for it; run again")
-    return target
 
 
 @contextmanager
@@ -93,9 +80,107 @@ def alone(lock: Path) -> Iterator[bool]:
         yield True
 
 
-def shelf(store: str, name: str) -> Path | None:
-    """A folder in the store that outlives runs; none, where there is no store."""
-    return Path(store, name) if store else None
+class Shelf(Protocol):
+    """Where things outlive a run, by names such as `a/b.json`: a folder, or what a bucket holds under one location.
+
+    Each thing is there whole or not at all. `read` and `fetch` raise a FileNotFoundError for what isn't there.
+    """
+
+    def inside(self, name: str) -> "Shelf":
+        """The shelf below this one."""
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put content in the place of whatever was there."""
+
+    def add(self, name: str, file: Path) -> bool:
+        """Put a copy of a file unless something is there already; whether it was. Of two that race, one is told no."""
+
+    def replace(self, name: str, file: Path) -> None:
+        """Put a copy of a file in the place of whatever was there."""
+
+    def fetch(self, name: str, to: Path) -> None:
+        """Copy a file out."""
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file; none: it isn't there, or nobody knows."""
+
+    def names(self) -> Iterator[str]:
+        """Names of all files here and below, in their order, without hidden ones that are being written."""
+
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder as a shelf."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def inside(self, name: str) -> "Folder":
+        """The shelf below this one."""
+        return Folder(self.path / name)
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put content in the place of whatever was there."""
+        with drafted(self._ready(name)) as draft:
+            draft.write_bytes(content)
+
+    def add(self, name: str, file: Path) -> bool:
+        """Put a copy of a file unless something is there already; whether it was put."""
+        path = self._ready(name)
+        draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+        shutil.copyfile(file, draft)
+        try:
+            # Unlike a rename, a link does not take the place of what is there.
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        return True
+
+    def replace(self, name: str, file: Path) -> None:
+        """Put a copy of a file in the place of whatever was there."""
+        with drafted(self._ready(name)) as draft:
+            shutil.copyfile(file, draft)
+
+    def fetch(self, name: str, to: Path) -> None:
+        """Copy a file out."""
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with drafted(to) as draft:
+            shutil.copyfile(self.path / name, draft)
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file; none: it isn't there."""
+        return file_digest(self.path / name) if (self.path / name).is_file() else None
+
+    def names(self) -> Iterator[str]:
+        """Names of all files here and below, in their order."""
+        found = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
+        yield from sorted(name.as_posix() for name in found if not name.name.startswith("."))
+
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def _ready(self, name: str) -> Path:
+        path = self.path / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path.parent}: can't write there: {error.strerror}") from error
+        return path
 
 
 def to_json(values: Any) -> str:

@@ -24,7 +24,7 @@ from potstill.steps.distill import distill
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
-from potstill.store import folder_behind, folder_digest
+from potstill.store import Folder, folder_digest
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Workshop:
     def teacher(self) -> Path:
         """What teach wrote; of an adapted encoder, if the recipe asks for one."""
         settings, folds, dataset = self.recipe.teacher, self.recipe.signals.cross_fit, self.dataset
-        kept, start = self.root / "checkpoints", settings
+        kept, start = Folder(self.root / "checkpoints"), settings
         if (knobs := self.recipe.adapt) is not None:
             decided_by = [dataset.name, settings.encoder, settings.max_tokens, settings.vocabulary, knobs]
             made = self.once("adapted", decided_by, lambda to: adapt(dataset, settings, knobs, to, checkpoints=kept))
@@ -79,11 +79,11 @@ class Workshop:
         digests = self.schema.digest, folder_digest(teacher)
 
         def make(to: Path) -> None:
-            extract(dataset, teacher, to, settings, *digests, self.root / "signals")
+            extract(dataset, teacher, to, settings, *digests, Folder(self.root / "signals"))
 
         made = self.once("signals", [teacher.name, settings], make)
         try:
-            read_manifest(folder_behind(made))
+            read_manifest(made)
         except UserError:
             # The table that it stands for is gone, or another by now.
             make(made)
@@ -95,7 +95,7 @@ class Workshop:
         return self.once(
             "student",
             [self.signals.name, form, settings],
-            lambda to: distill(*folders, form, settings, to, checkpoints=self.root / "checkpoints"),
+            lambda to: distill(*folders, form, settings, to, checkpoints=Folder(self.root / "checkpoints")),
         )
 
     def once(self, kind: str, decided_by: list[Any], make: Callable[[Path], Any]) -> Path:

@@ -14,7 +14,7 @@ from potstill.steps.adapt import adapt
 from potstill.steps.control import control
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
-from potstill.store import folder_digest
+from potstill.store import Folder, folder_digest
 from tests.conftest import reviews
 from tests.steps.conftest import QUICK, Line
 
@@ -31,7 +31,7 @@ def adapted(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_recipe_gives_the_same_encoder(line: Line, adapted: Path, tmp_path: Path):
-    adapt(line.dataset, line.settings, BRIEFLY, tmp_path / "again", checkpoints=tmp_path / "checkpoints")
+    adapt(line.dataset, line.settings, BRIEFLY, tmp_path / "again", checkpoints=Folder(tmp_path / "checkpoints"))
     assert folder_digest(tmp_path / "again") == folder_digest(adapted)
     assert not list((tmp_path / "checkpoints").iterdir())
 

@@ -15,10 +15,12 @@ from potstill.learn.model import encode, load_model, predict_logits
 from potstill.learn.signals import read_manifest, read_signals, table_digest
 from potstill.learn.teachers import DIVISION, FOLDS, TAUGHT, Panel, Scorer, write_taught
 from potstill.recipe import Data, Signals, Split, Task
+from potstill.shelves import shelf_behind
 from potstill.steps.extract import extract
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
-from potstill.store import folder_behind, folder_digest
+from potstill.store import Folder, folder_digest
+from tests.found import only
 from tests.steps.conftest import Line, run_line
 
 PARTS = Signals(part_rows=50)
@@ -36,18 +38,18 @@ def all_rows(line: Line) -> list[str]:
 
 def test_a_second_student_of_the_same_teacher_and_rows_costs_no_teacher_pass(line: Line, tmp_path: Path):
     rows = len(all_rows(line))
-    assert run(line, tmp_path / "one", store=tmp_path / "store") == {"rows": rows, "rows_scored": rows}
-    assert run(line, tmp_path / "two", store=tmp_path / "store") == {"rows": rows, "rows_scored": 0}
-    assert folder_behind(tmp_path / "one") == folder_behind(tmp_path / "two")
+    assert run(line, tmp_path / "one", store=Folder(tmp_path / "store")) == {"rows": rows, "rows_scored": rows}
+    assert run(line, tmp_path / "two", store=Folder(tmp_path / "store")) == {"rows": rows, "rows_scored": 0}
+    assert shelf_behind(tmp_path / "one").path == shelf_behind(tmp_path / "two").path
     assert table_digest(tmp_path / "one") == table_digest(tmp_path / "two") == table_digest(line.signals)
     found = read_signals(tmp_path / "two", all_rows(line))
     assert found.tolist() == read_signals(line.signals, all_rows(line)).tolist()
 
 
 def test_another_teacher_has_another_table(line: Line, tmp_path: Path):
-    run(line, tmp_path / "one", store=tmp_path / "store")
+    run(line, tmp_path / "one", store=Folder(tmp_path / "store"))
     digest = read_schema(line.dataset).digest
-    found = extract(line.dataset, line.teacher, tmp_path / "two", PARTS, digest, "u", tmp_path / "store")
+    found = extract(line.dataset, line.teacher, tmp_path / "two", PARTS, digest, "u", Folder(tmp_path / "store"))
     assert found["rows_scored"] == found["rows"]
     assert len(list((tmp_path / "store").iterdir())) == 2
 
@@ -64,38 +66,38 @@ def killed(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Scorer, "score", dying)
-        run(line, tmp_path / "signals", store=tmp_path / "store")
+        run(line, tmp_path / "signals", store=Folder(tmp_path / "store"))
     return scored
 
 
 def test_killed_extractions_go_on_where_they_stopped(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scored = killed(line, tmp_path, monkeypatch)
     assert not (tmp_path / "signals").exists()
-    found = run(line, tmp_path / "signals", store=tmp_path / "store")
+    found = run(line, tmp_path / "signals", store=Folder(tmp_path / "store"))
     assert found["rows_scored"] == found["rows"] - sum(scored[:2])
     assert table_digest(tmp_path / "signals") == table_digest(line.signals)
 
 
 @pytest.mark.parametrize("harm", ["torn", "foreign", "missing"])
 def test_a_part_that_is_not_what_it_was_is_scored_again(line: Line, tmp_path: Path, harm: str):
-    run(line, tmp_path / "signals", store=tmp_path / "store")
-    table = folder_behind(tmp_path / "signals")
-    part, other = table / "part-00001.parquet", table / "part-00002.parquet"
+    run(line, tmp_path / "signals", store=Folder(tmp_path / "store"))
+    table = shelf_behind(tmp_path / "signals").path
+    part, other = (only(table, f"part-0000{number}-*.parquet") for number in (1, 2))
     if harm == "torn":
         part.write_bytes(part.read_bytes()[:100])
     elif harm == "foreign":
         shutil.copy(other, part)
     else:
         part.unlink()
-    with pytest.raises(UserError, match=r"part-00001\.parquet"):
+    with pytest.raises(UserError, match=r"part-00001-.*\.parquet"):
         read_signals(tmp_path / "signals", all_rows(line))
-    assert run(line, tmp_path / "again", store=tmp_path / "store")["rows_scored"] == 50
+    assert run(line, tmp_path / "again", store=Folder(tmp_path / "store"))["rows_scored"] == 50
     assert table_digest(tmp_path / "again") == table_digest(line.signals)
 
 
 def test_shards_side_by_side_make_one_table_without_a_merge(line: Line, tmp_path: Path):
     for shard in (2, 0, 1):
-        found = run(line, tmp_path / f"signals-{shard}", store=tmp_path / "store", shards=3, shard=shard)
+        found = run(line, tmp_path / f"signals-{shard}", store=Folder(tmp_path / "store"), shards=3, shard=shard)
         assert (tmp_path / f"signals-{shard}").exists() == (shard == 1)
     assert found["rows"] == len(all_rows(line))
     assert table_digest(tmp_path / "signals-1") == table_digest(line.signals)
@@ -195,23 +197,23 @@ def test_the_datasets_shards_do_not_move_the_tables_parts(
     assert digest == read_schema(line.dataset).digest
     # The table is begun over one layout of shards, and ended over another.
     killed(line, tmp_path, monkeypatch)
-    extract(tmp_path / "dataset", line.teacher, tmp_path / "signals", PARTS, digest, "t", tmp_path / "store")
+    extract(tmp_path / "dataset", line.teacher, tmp_path / "signals", PARTS, digest, "t", Folder(tmp_path / "store"))
     assert table_digest(tmp_path / "signals") == table_digest(line.signals)
     assert read_signals(tmp_path / "signals", all_rows(line)).shape == (240, 2)
 
 
 def test_what_to_do_about_a_damaged_part_is_said_and_helps(line: Line, tmp_path: Path):
-    run(line, tmp_path / "signals", store=tmp_path / "store")
-    table = folder_behind(tmp_path / "signals")
-    (table / "part-00001.parquet").write_bytes(b"torn")
+    run(line, tmp_path / "signals", store=Folder(tmp_path / "store"))
+    table = shelf_behind(tmp_path / "signals").path
+    only(table, "part-00001-*.parquet").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"remove .*_manifest\.json and run again: whole parts are kept") as told:
         read_signals(tmp_path / "signals", all_rows(line))
     manifest = Path(str(told.value).partition("remove ")[2].partition(" and run")[0])
     manifest.unlink()
     # So a cache no longer finds what the folder stands for, and the step runs.
     with pytest.raises(UserError, match="it is gone"):
-        folder_behind(tmp_path / "signals")
-    assert run(line, tmp_path / "signals", store=tmp_path / "store")["rows_scored"] == 50
+        shelf_behind(tmp_path / "signals")
+    assert run(line, tmp_path / "signals", store=Folder(tmp_path / "store"))["rows_scored"] == 50
 
 
 def test_vectors_that_were_not_kept_are_missed_in_words(line: Line):

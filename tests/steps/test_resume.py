@@ -13,7 +13,7 @@ from potstill.recipe import Distill, Student
 from potstill.steps.control import control
 from potstill.steps.distill import distill
 from potstill.steps.teach import teach
-from potstill.store import folder_digest
+from potstill.store import Folder, folder_digest
 from tests.steps.conftest import QUICK, Line
 
 # A step in a process of its own, which ends itself as `kill -9` would, once it has told of so many epochs.
@@ -22,13 +22,15 @@ import os, signal, sys
 from pathlib import Path
 from potstill.recipe import Teacher
 from potstill.steps.teach import teach
+from potstill.store import Folder
 dataset, settings, teacher, checkpoints, epochs = sys.argv[1:]
 told = []
 def on_epoch(figures):
     told.append(figures)
     if len(told) == int(epochs):
         os.kill(os.getpid(), signal.SIGKILL)
-teach(Path(dataset), Teacher.model_validate_json(settings), Path(teacher), on_epoch, checkpoints=Path(checkpoints))
+kept = Folder(Path(checkpoints))
+teach(Path(dataset), Teacher.model_validate_json(settings), Path(teacher), on_epoch, checkpoints=kept)
 """
 
 
@@ -53,7 +55,7 @@ def test_a_teacher_whose_process_was_killed_goes_on(line: Line, tmp_path: Path, 
     done = subprocess.run([sys.executable, "-c", STEP, *arguments], check=False, capture_output=True, env=os.environ)
     assert done.returncode == -signal.SIGKILL
     assert not teacher.exists()
-    teach(line.dataset, line.settings, teacher, checkpoints=kept)
+    teach(line.dataset, line.settings, teacher, checkpoints=Folder(kept))
     assert "going on after epoch 3, which an earlier run reached" in capsys.readouterr().out
     assert folder_digest(teacher) == folder_digest(line.teacher)
     assert not list(kept.iterdir())
@@ -68,10 +70,10 @@ def test_teachers_that_were_done_are_not_taught_again(line: Line, tmp_path: Path
     (tmp_path / "killed").touch()
     with pytest.raises(NotADirectoryError):
         # The last thing it does, to take its name, fails.
-        teach(line.dataset, settings, killed, cross_fit=2, checkpoints=kept)
+        teach(line.dataset, settings, killed, cross_fit=2, checkpoints=Folder(kept))
     killed.unlink()
     capsys.readouterr()
-    teach(line.dataset, settings, killed, cross_fit=2, checkpoints=kept)
+    teach(line.dataset, settings, killed, cross_fit=2, checkpoints=Folder(kept))
     # The first and the other, of all rows and of both folds.
     assert capsys.readouterr().out.count("going on after epoch 2") == 6
     assert folder_digest(killed) == folder_digest(whole)
@@ -82,7 +84,7 @@ def test_a_student_goes_on(line: Line, tmp_path: Path, capsys: pytest.CaptureFix
     given = line.dataset, line.teacher, line.signals, Student(layers=2), knobs
     with pytest.raises(KilledError):
         distill(*given, tmp_path / "student", killed_after(3), tmp_path / "checkpoints")
-    distill(*given, tmp_path / "student", checkpoints=tmp_path / "checkpoints")
+    distill(*given, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     assert "going on after epoch 2" in capsys.readouterr().out
     assert folder_digest(tmp_path / "student") == folder_digest(line.student)
 
@@ -92,7 +94,7 @@ def test_another_temperature_begins_anew(line: Line, tmp_path: Path, capsys: pyt
     with pytest.raises(KilledError):
         distill(*given, Distill.model_validate(QUICK), tmp_path / "student", killed_after(3), tmp_path / "checkpoints")
     other = Distill.model_validate(QUICK | {"temperature": 4, "epochs": 2})
-    distill(*given, other, tmp_path / "student", checkpoints=tmp_path / "checkpoints")
+    distill(*given, other, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     assert "going on" not in capsys.readouterr().out
 
 
@@ -102,12 +104,12 @@ def test_a_fine_tuning_goes_on_by_itself(line: Line, tmp_path: Path, capsys: pyt
     form, knobs = Student(encoder=line.settings.encoder), Distill.model_validate(QUICK | still)
     given = line.dataset, line.teacher, line.signals, form, knobs
     distill(*given, tmp_path / "whole")
-    distill(*given, tmp_path / "kept", checkpoints=tmp_path / "checkpoints")
+    distill(*given, tmp_path / "kept", checkpoints=Folder(tmp_path / "checkpoints"))
     assert folder_digest(tmp_path / "kept") == folder_digest(tmp_path / "whole")
     with pytest.raises(KilledError):
         distill(*given, tmp_path / "student", killed_after(4), tmp_path / "checkpoints")
     capsys.readouterr()
-    distill(*given, tmp_path / "student", checkpoints=tmp_path / "checkpoints")
+    distill(*given, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     told = capsys.readouterr().out
     assert "going on after epoch 1," in told
     assert "going on after epoch 2," in told
@@ -121,7 +123,7 @@ def test_a_pruned_student_goes_on(line: Line, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(KilledError):
         distill(*given, tmp_path / "student", killed_after(4), tmp_path / "checkpoints")
     capsys.readouterr()
-    distill(*given, tmp_path / "student", checkpoints=tmp_path / "checkpoints")
+    distill(*given, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     told = capsys.readouterr().out
     assert "going on after epoch 1," in told
     assert "going on after epoch 2," in told
@@ -132,6 +134,6 @@ def test_a_control_goes_on(line: Line, tmp_path: Path, capsys: pytest.CaptureFix
     given = line.dataset, line.settings, Student(layers=2), Distill.model_validate(QUICK)
     with pytest.raises(KilledError):
         control(*given, tmp_path / "control", killed_after(3), tmp_path / "checkpoints")
-    control(*given, tmp_path / "control", checkpoints=tmp_path / "checkpoints")
+    control(*given, tmp_path / "control", checkpoints=Folder(tmp_path / "checkpoints"))
     assert "going on after epoch 2" in capsys.readouterr().out
     assert folder_digest(tmp_path / "control") == folder_digest(line.control)

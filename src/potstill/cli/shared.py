@@ -30,7 +30,7 @@ class Commands(click.Group):
         except UserError as error:
             message = str(error)
         except ModuleNotFoundError as error:
-            extras = "train,pipeline,tune,serve,ui"
+            extras = "train,pipeline,tune,s3,serve,ui"
             message = f"{error.name} is not installed; this command needs pip install 'potstill[{extras}]'"
         click.echo(f"potstill: {message}", err=True)
         raise click.exceptions.Exit(EXIT_BAD_INPUT)

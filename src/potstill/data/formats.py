@@ -2,19 +2,21 @@
 
 import csv
 import difflib
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from potstill.bucket import RemoteFile
 from potstill.errors import UserError
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
@@ -24,6 +26,8 @@ CSV_BLOCK_BYTES = 1 << 20
 # Keys may be left out of single JSON lines, so a column exists when any of the first lines has it.
 JSON_LINES_FOR_COLUMNS = 1000
 TEXT, LABEL, FEATURE = "text_", "label_", "feature_"
+# A file on this machine, or an object in a bucket.
+Source = Path | RemoteFile
 Kind = Literal["text", "name", "number", "share", "date"]
 EXPECTED: dict[Kind, str] = {
     "text": "text",
@@ -102,7 +106,12 @@ class Columns:
         return kinds | {FEATURE + name: kind for name, kind in self.features.items()}
 
 
-def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def opened(path: Source) -> BinaryIO:
+    """A source's bytes, to be read from any place on."""
+    return path.open("rb") if isinstance(path, Path) else path.open_bytes()
+
+
+def read_tables(path: Source, columns: Columns) -> Iterator[pa.Table]:
     """Stream a file as tables of at most some thousand rows: `text_0` …, `label_0` … and what else is asked.
 
     All are strings: numbers and booleans become their digits or `true`/`false`. Nulls stay null.
@@ -118,7 +127,7 @@ def read_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
     return _read_json_lines(path, columns)
 
 
-def names_in(path: Path) -> list[str]:
+def names_in(path: Source) -> list[str]:
     """Names of a file's columns.
 
     Raises:
@@ -127,22 +136,23 @@ def names_in(path: Path) -> list[str]:
     _refuse_empty(path)
     try:
         if path.suffix.lower() == ".parquet":
-            return list(pq.read_schema(path).names)
+            with opened(path) as file:
+                return list(pq.read_schema(file).names)
         return _csv_names(path) if path.suffix.lower() == ".csv" else _json_names(path)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: can't be read: {_short(error)}") from error
 
 
-def _refuse_empty(path: Path) -> None:
+def _refuse_empty(path: Source) -> None:
     try:
-        size = path.stat().st_size
+        size = path.stat().st_size if isinstance(path, Path) else path.size_bytes
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from error
     if size == 0:
         raise UserError(f"{path}: the file is empty (0 bytes)")
 
 
-def found_in(path: Path, names: Sequence[str], columns: Columns) -> dict[str, str]:
+def found_in(path: Source, names: Sequence[str], columns: Columns) -> dict[str, str]:
     """Those of the columns that a file has, ours → theirs.
 
     A row of several tasks needs one text and one label only; features may be missing.
@@ -182,10 +192,10 @@ def _short(error: BaseException) -> str:
 # Parquet
 
 
-def _read_parquet(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _read_parquet(path: Source, columns: Columns) -> Iterator[pa.Table]:
     kinds = columns.kinds()
     try:
-        with pq.ParquetFile(path) as file:
+        with opened(path) as content, pq.ParquetFile(content) as file:
             named = found_in(path, file.schema_arrow.names, columns)
             for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(named.values())), use_threads=False):
                 found = {
@@ -232,11 +242,12 @@ def _strings(array: pa.Array, kind: Kind, where: str) -> pa.Array:
 # CSV
 
 
-def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _read_csv(path: Source, columns: Columns) -> Iterator[pa.Table]:
     try:
         named = found_in(path, _csv_names(path), columns)
+        content = opened(path)
         reader = pyarrow.csv.open_csv(
-            path,
+            content,
             # One thread, so that errors name the row.
             read_options=pyarrow.csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
@@ -246,7 +257,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
                 strings_can_be_null=False,
             ),
         )
-        with reader:
+        with content, reader:
             for batch in reader:
                 yield _completed({ours: batch.column(theirs) for ours, theirs in named.items()}, columns)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
@@ -256,15 +267,15 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
         raise UserError(_bad_utf8(path) or f"{path}: not a valid CSV: {problem}") from error
 
 
-def _csv_names(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+def _csv_names(path: Source) -> list[str]:
+    with io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="") as file:
         return next((names for names in csv.reader(file) if names), [])
 
 
-def _bad_utf8(path: Path) -> str | None:
+def _bad_utf8(path: Source) -> str | None:
     """Where a file stops being UTF-8, in words; None when it is UTF-8 throughout."""
     offset = 0
-    with path.open("rb") as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()
@@ -278,7 +289,7 @@ def _bad_utf8(path: Path) -> str | None:
 # JSONL
 
 
-def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _read_json_lines(path: Source, columns: Columns) -> Iterator[pa.Table]:
     # Line by line, because pyarrow's reader refuses a label that is a number in one block and text in the next,
     # and names no line when something is wrong.
     named, kinds = columns.sources(), columns.kinds()
@@ -301,16 +312,16 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[pa.Table]:
         raise UserError(f"{path}: can't be read: {error.strerror}") from error
 
 
-def _json_names(path: Path) -> list[str]:
+def _json_names(path: Source) -> list[str]:
     seen: dict[str, None] = {}
     for _, record in islice(_json_objects(path), JSON_LINES_FOR_COLUMNS):
         seen |= dict.fromkeys(record)
     return list(seen)
 
 
-def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_objects(path: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line's number, from 1, and its object; blank lines are skipped."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

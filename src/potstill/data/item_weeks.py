@@ -1,12 +1,12 @@
 """Sales as they were rung up → what each item sold in each week, with the weeks before as columns."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from potstill.data.formats import Source, opened
 from potstill.errors import UserError
 from potstill.recipe import ItemWeeks
 
@@ -14,7 +14,7 @@ SALES = ("item", "description", "time", "quantity", "price")
 COLUMNS = ("item", "description", "week", "unit_price", "week_of_year", "quantity")
 
 
-def item_weeks(files: Sequence[Path], settings: ItemWeeks) -> tuple[pd.DataFrame, pd.DataFrame]:
+def item_weeks(files: Sequence[Source], settings: ItemWeeks) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row an item and week, from the item's first sale to the last week of all, sales of nothing included.
 
     Sales that don't count are left out, each with its reason: see `_reasons`. The first `lags` weeks of an item have no
@@ -59,12 +59,12 @@ def _reasons(sales: pd.DataFrame) -> pd.Series:
     return pd.Series(found, index=sales.index).replace("", None)
 
 
-def check_sales(path: Path, settings: ItemWeeks) -> None:
+def check_sales(path: Source, settings: ItemWeeks) -> None:
     """A cheap look: the file opens and has the columns. Raises UserError."""
     _require(path, settings, list(_read(path, only_names=True).columns))
 
 
-def _table(path: Path, settings: ItemWeeks) -> pd.DataFrame:
+def _table(path: Source, settings: ItemWeeks) -> pd.DataFrame:
     table = _read(path)
     wanted = _require(path, settings, list(table.columns))
     table = table[list(wanted)].rename(columns=wanted)
@@ -86,7 +86,7 @@ def _numbers(given: pd.Series) -> pd.Series:
     return found.where(np.isfinite(found))
 
 
-def _require(path: Path, settings: ItemWeeks, found: list[str]) -> dict[str, str]:
+def _require(path: Source, settings: ItemWeeks, found: list[str]) -> dict[str, str]:
     """The column of the source → our name of it. Raises UserError where one is missing."""
     wanted = {getattr(settings, name): name for name in SALES}
     missing = [column for column in wanted if column not in found]
@@ -96,18 +96,20 @@ def _require(path: Path, settings: ItemWeeks, found: list[str]) -> dict[str, str
     return wanted
 
 
-def _read(path: Path, only_names: bool = False) -> pd.DataFrame:
+def _read(path: Source, only_names: bool = False) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
-            return pq.read_schema(path).empty_table().to_pandas() if only_names else pd.read_parquet(path)
+            with opened(path) as file:
+                return pq.read_schema(file).empty_table().to_pandas() if only_names else pd.read_parquet(file)
         if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, nrows=0 if only_names else None)
+            with opened(path) as file:
+                return pd.read_csv(file, nrows=0 if only_names else None)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
     raise UserError(f"{path}: sales are read from Parquet or CSV, not from {path.suffix}")
 
 
-def _readable(read: pd.Series, given: pd.Series, path: Path, column: str) -> pd.Series:
+def _readable(read: pd.Series, given: pd.Series, path: Source, column: str) -> pd.Series:
     """The column as read; a value that is there and can't be read refuses the file."""
     odd = given[read.isna() & given.notna()]
     if len(odd):

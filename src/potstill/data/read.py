@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from potstill.data.formats import FEATURE, LABEL, SUFFIXES, TEXT, Columns, Kind, names_in, read_tables
+from potstill.bucket import find_objects, is_remote
+from potstill.data.formats import FEATURE, LABEL, SUFFIXES, TEXT, Columns, Kind, Source, names_in, read_tables
 from potstill.data.item_weeks import check_sales
 from potstill.errors import UserError
 from potstill.inputs import is_missing, join_texts, name_of
@@ -128,8 +129,10 @@ def sources_of(data: Data) -> dict[str, str]:
     return {name: location for name, location in given.items() if location is not None}
 
 
-def find_files(location: str) -> list[Path]:
-    """The files behind a path, a folder (searched through) or a glob, or several of these, each in order of names.
+def find_files(location: str) -> list[Source]:
+    """The files behind a path, a folder (searched through) or a glob, here or in a bucket, or behind several of these.
+
+    Those of each are in order of names.
 
     In folders and globs, other kinds of files are passed over; in folders hidden ones (`.x`, `_x`) too.
 
@@ -139,9 +142,11 @@ def find_files(location: str) -> list[Path]:
     return [file for place in location.split(SEVERAL) for file in _files_at(resolve(place))]
 
 
-def _files_at(location: str) -> list[Path]:
+def _files_at(location: str) -> list[Source]:
+    if is_remote(location):
+        return _objects_at(location)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location):
-        raise UserError(f"{location}: only local files, folders and globs are read; copy the data here first")
+        raise UserError(f"{location}: only local files and s3:// are read, with folders and globs; copy the data here")
     path = Path(location)
     try:
         if path.is_file():
@@ -155,10 +160,29 @@ def _files_at(location: str) -> list[Path]:
         files = {file for match in matches for file in (_inside(match) if match.is_dir() else [match])}
     except OSError as error:
         raise UserError(f"{location}: can't be read: {error.strerror}") from error
-    readable = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+    readable: list[Source] = [*sorted(file for file in files if file.suffix.lower() in SUFFIXES)]
     if not readable:
         raise UserError(f"{location}: holds no file ending in {', '.join(SUFFIXES)}")
     return readable
+
+
+def _objects_at(location: str) -> list[Source]:
+    found = find_objects(location)
+    if not found:
+        raise UserError(f"{location}: no such object, folder or match")
+    within = location.rstrip("/")
+    readable: list[Source] = [
+        file for file in found if file.suffix.lower() in SUFFIXES and not _is_hidden(str(file), within)
+    ]
+    if not readable:
+        raise UserError(f"{location}: holds no object ending in {', '.join(SUFFIXES)}")
+    return readable
+
+
+def _is_hidden(file: str, within: str) -> bool:
+    """Whether an object below a folder is one of those that writers of datasets leave."""
+    below = file.removeprefix(within) if file.startswith(f"{within}/") else ""
+    return any(part.startswith((".", "_")) for part in below.split("/"))
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -297,7 +321,7 @@ def check_source(data: Data, tasks: dict[str, Task]) -> None:
             next(read_tables(files[0], columns), None)
 
 
-def _refuse_lacking(location: str, files: Sequence[Path], columns: Columns) -> None:
+def _refuse_lacking(location: str, files: Sequence[Source], columns: Columns) -> None:
     """Refuse files of which none has one of the columns: each may lack some, but a misspelt name is in none."""
     known = {name for file in files for name in names_in(file)}
     for ours, theirs in columns.sources().items():

@@ -1,7 +1,8 @@
 """Checkpoints, so that a killed training goes on from its last epoch and ends as if nothing had happened.
 
 Each holds weights, optimizer, schedule, random states and the history, as safetensors and JSON; nothing is pickled. It
-is whole once its seal, a digest of all that, is there. The last one and the best one are kept.
+is whole once its seal, a digest of all that, is there. The last one and the best one are kept. Those that belong in a
+bucket are written to a folder of this machine first, and go up from there.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import hashlib
 import json
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,24 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
 from potstill.code import code_version
-from potstill.store import alone, folder_digest, write_text
+from potstill.errors import UserError
+from potstill.shelves import shelf_at
+from potstill.store import Folder, Shelf, alone, folder_digest, write_text
 
 SEAL = "whole.json"
+# In a folder whose checkpoints belong elsewhere: where.
+SHELF = "shelf.txt"
 STATE = "trainer_state.json"
 TENSORS, SETTINGS, RANDOM = "progress.safetensors", "progress.json", "random.json"
 CPU, GPU = "random.cpu", "random.cuda"
 
 
 @contextlib.contextmanager
-def unfinished(checkpoints: Path | None, *decided_by: object) -> Iterator[Path | None]:
+def unfinished(checkpoints: Shelf | None, *decided_by: object) -> Iterator[Path | None]:
     """A folder for the checkpoints of a step, found again by what decides the step; it goes once the step is done.
 
-    Where another process is at the same step, there is none: two that write to one folder would spoil each other's.
+    Where another process is at the same step, there is none: two that write to one folder would spoil each other's. In
+    a bucket they may; what is not whole does not count.
 
     Args:
         checkpoints: where those of all steps are kept; none: nowhere.
@@ -42,13 +49,53 @@ def unfinished(checkpoints: Path | None, *decided_by: object) -> Iterator[Path |
     if checkpoints is None:
         yield None
         return
-    folder = checkpoints / hashlib.sha256(repr((code_version(), decided_by)).encode()).hexdigest()
+    own = checkpoints.inside(hashlib.sha256(repr((code_version(), decided_by)).encode()).hexdigest())
+    with _in_folder(own.path) if isinstance(own, Folder) else _in_bucket(own) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _in_folder(folder: Path) -> Iterator[Path | None]:
     with alone(folder / ".lock") as is_alone:
         if not is_alone:
             print("another process is at the same training; this one keeps no checkpoints")
         yield folder if is_alone else None
         if is_alone:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _in_bucket(shelf: Shelf) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+        folder = Path(scratch)
+        write_text(folder / SHELF, str(shelf))
+        for name in _sealed(set(shelf.names())):
+            shelf.fetch(name, folder / name)
+        yield folder
+        for name in list(shelf.names()):
+            shelf.remove(name)
+
+
+def _sealed(names: set[str]) -> set[str]:
+    """Those files whose checkpoint has its seal."""
+    return {name for name in names if f"{name.rpartition('/')[0]}/{SEAL}" in names}
+
+
+def _bring_up(training: Path) -> None:
+    """Bring a training's checkpoints to the shelf where they belong; a store out of reach ends no training."""
+    root = next((folder for folder in training.parents if (folder / SHELF).is_file()), None)
+    if root is None:
+        return
+    shelf = shelf_at((root / SHELF).read_text(encoding="utf-8")).inside(training.relative_to(root).as_posix())
+    here = {path.relative_to(training).as_posix() for path in training.rglob("*") if path.is_file()}
+    try:
+        there = set(shelf.names())
+        for name in sorted(here - _sealed(there), key=lambda name: name.endswith(SEAL)):
+            shelf.replace(name, training / name)
+        for name in there - here:
+            shelf.remove(name)
+    except UserError as error:
+        print(f"this epoch's checkpoint is not kept: {error}")
 
 
 class ResumableTrainer(Trainer):
@@ -81,6 +128,7 @@ class ResumableTrainer(Trainer):
         best = _checkpoint(self.args.output_dir, self.state.best_global_step or self.state.global_step)
         for old in set(folder.parent.glob("checkpoint-*")) - {folder, best}:
             shutil.rmtree(old)
+        _bring_up(folder.parent)
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint

@@ -2,15 +2,15 @@
 
 Logits carry no temperature: whoever learns from them chooses it. Rows are joined by digest, never by order.
 
-A table is a folder of parts, Parquet files that anyone can read. Each has a receipt beside it, written last, with its
-checksum: a part without one that fits is written anew, so that a killed extraction goes on where it stopped, and
-several can fill one table side by side. `_manifest.json` is there once all parts are. A table's address is the digest
-of what decides its content: whoever asks the same teacher about the same rows finds it there.
+A table is a shelf (a folder, or a place in a bucket) of parts, Parquet files that anyone can read. Each
+has a receipt beside it, written last, with its checksum: a part without one that fits is written anew, so that a killed
+extraction goes on where it stopped, and several can fill one table side by side. Of two that write the same part, the
+first receipt counts, and the other's part goes. `_manifest.json` is there once all parts are. A table's address is the
+digest of what decides its content: whoever asks the same teacher about the same rows finds it there.
 """
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,10 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from potstill.errors import UserError
-from potstill.store import file_digest, folder_behind, write_text
+from potstill.shelves import shelf_behind
+from potstill.store import Shelf, file_digest
 
 # Changes with what a part looks like, so that no old table is taken for a new one.
-FORMAT = 3
+FORMAT = 4
 # What begins with a line, readers of a folder of Parquet pass over.
 MANIFEST = "_manifest.json"
 # Rows that are joined at a time: memory for this many rows' logits, twice.
@@ -101,28 +102,46 @@ class Manifest:
     parts: tuple[Part, ...]
 
 
-def write_part(folder: Path, content: Content, number: int, batch: Batch) -> None:
-    """Write a part, a row group a task, under a temporary name first, and then its receipt.
+def write_part(table: Shelf, content: Content, number: int, batch: Batch) -> None:
+    """Write a part, a row group a task, and then its receipt; where another did so meanwhile, theirs stays.
 
     Raises:
         ValueError: a logit is not finite, or too large for float16.
     """
-    path = _path(folder, number)
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+        draft = Path(scratch, "part.parquet")
+        _write_rows(draft, content, batch)
+        digest = file_digest(draft)
+        # Named by its content, so that two writers never write to one file.
+        name = f"part-{number:05d}-{digest[:12]}.parquet"
+        part = Part(content.address, name, len(batch.row), batch.logits.shape[1], digest)
+        receipt = Path(scratch, "receipt.json")
+        receipt.write_text(json.dumps(asdict(part)), encoding="utf-8")
+        table.replace(part.name, draft)
+        if not table.add(_receipt_name(number), receipt):
+            _settle(table, content, number, part, receipt)
+
+
+def _settle(table: Shelf, content: Content, number: int, part: Part, receipt: Path) -> None:
+    """Let the receipt that is there count, unless what it speaks of isn't whole."""
+    if not is_written(table, content, number):
+        table.replace(_receipt_name(number), receipt)
+    elif (told := _receipt(table, number)) and told.name != part.name:
+        table.remove(part.name)
+
+
+def _write_rows(path: Path, content: Content, batch: Batch) -> None:
     widths = [len(names) or batch.logits.shape[1] for _, names in content.tasks]
     logits = np.split(_half(batch.logits, batch.split), np.cumsum(widths)[:-1], axis=1)
     shared = {"row": pa.array(batch.row, pa.string()), "split": pa.array([batch.split] * len(batch.row), pa.string())}
     scorer = pa.array(batch.scorer, pa.int16())
-    with pq.ParquetWriter(draft, _columns(content), compression="zstd") as file:
+    with pq.ParquetWriter(path, _columns(content), compression="zstd") as file:
         for i, (task, _) in enumerate(content.tasks):
             made = shared | {"task": pa.array([task] * len(batch.row), pa.string()), "teacher": scorer}
             made["logits"] = _lists(logits[i])
             if batch.vectors is not None:
                 made["vector"] = _lists(_half(batch.vectors[:, min(i, batch.vectors.shape[1] - 1)], batch.split))
             file.write_table(pa.table(made, schema=_columns(content)))
-    receipt = Part(content.address, path.name, len(batch.row), batch.logits.shape[1], file_digest(draft))
-    draft.replace(path)
-    write_text(_receipt_path(path), json.dumps(asdict(receipt)))
 
 
 def _columns(content: Content) -> pa.Schema:
@@ -144,44 +163,44 @@ def _lists(values: Half) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.ascontiguousarray(values).ravel()))
 
 
-def is_written(folder: Path, content: Content, number: int) -> bool:
+def is_written(table: Shelf, content: Content, number: int) -> bool:
     """Whether a part of this very table is there, whole."""
-    path = _path(folder, number)
-    receipt = _receipt(path)
-    if receipt is None or receipt.table != content.address or not path.is_file():
-        return False
-    return file_digest(path) == receipt.sha256
+    receipt = _receipt(table, number)
+    return receipt is not None and receipt.table == content.address and table.digest(receipt.name) == receipt.sha256
 
 
-def complete(folder: Path, content: Content, parts: int) -> Manifest | None:
+def complete(table: Shelf, content: Content, parts: int) -> Manifest | None:
     """Write the manifest if all parts have their receipts; none: some are still to come."""
-    receipts = [_receipt(_path(folder, number)) for number in range(parts)]
+    # Reading thousands of receipts takes long; that one is missing is seen from their names.
+    if not {_receipt_name(number) for number in range(parts)} <= set(table.names()):
+        return None
+    receipts = [_receipt(table, number) for number in range(parts)]
     told = [receipt for receipt in receipts if receipt is not None and receipt.table == content.address]
     if len(told) < parts:
         return None
     manifest = Manifest(content, max(part.width for part in told), sum(part.rows for part in told), tuple(told))
-    write_text(folder / MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False))
+    table.write(MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode())
+    named = {part.name for part in told}
+    # A killed writer may have left a part without a receipt, which readers of all Parquet files would take for rows.
+    for name in [name for name in table.names() if name.endswith(".parquet") and name not in named]:
+        table.remove(name)
     return manifest
 
 
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"part-{number:05d}.parquet"
+def _receipt_name(number: int) -> str:
+    return f"_part-{number:05d}.json"
 
 
-def _receipt_path(part: Path) -> Path:
-    return part.with_name(f"_{part.stem}.json")
-
-
-def _receipt(path: Path) -> Part | None:
+def _receipt(table: Shelf, number: int) -> Part | None:
     try:
-        return Part(**json.loads(_receipt_path(path).read_text(encoding="utf-8")))
+        return Part(**json.loads(table.read(_receipt_name(number))))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def table_digest(folder: Path) -> str:
     """Digest of a table: of its manifest, which names the checksum of each part."""
-    return file_digest(folder_behind(folder) / MANIFEST)
+    return hashlib.sha256(shelf_behind(folder).read(MANIFEST)).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -190,15 +209,15 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: there is none that can be read.
     """
-    path = folder_behind(folder) / MANIFEST
+    table = shelf_behind(folder)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(table.read(MANIFEST))
         tasks = tuple((task, tuple(names)) for task, names in values["content"]["tasks"])
         content = values["content"] | {"tasks": tasks}
         parts = tuple(Part(**part) for part in values["parts"])
         return Manifest(**values | {"content": Content(**content), "parts": parts})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no table of signals, or a broken one; extract again") from error
+        raise UserError(f"{table}/{MANIFEST}: no table of signals, or a broken one; extract again") from error
 
 
 def read_signals(folder: Path, rows: Sequence[str], column: Column = "logits") -> Half:
@@ -235,7 +254,7 @@ def join_signals(folder: Path, blocks: Iterable[pa.Array], column: Column = "log
     Raises:
         UserError: see `read_signals`.
     """
-    table = _Table(folder_behind(folder), read_manifest(folder), column)
+    table = _Table(shelf_behind(folder), read_manifest(folder), column)
     for block in blocks:
         yield table.find(block)
 
@@ -243,11 +262,11 @@ def join_signals(folder: Path, blocks: Iterable[pa.Array], column: Column = "log
 class _Table:
     """The parts of a table, read one at a time and checked as they are."""
 
-    def __init__(self, folder: Path, manifest: Manifest, column: Column) -> None:
+    def __init__(self, shelf: Shelf, manifest: Manifest, column: Column) -> None:
         if column == "vector" and not manifest.content.vectors:
-            raise UserError(f"{folder}: the signals hold no vectors; set signals.vectors: true")
-        self._folder = folder
-        self._remedy = f"remove {folder / MANIFEST} and run again: whole parts are kept"
+            raise UserError(f"{shelf}: the signals hold no vectors; set signals.vectors: true")
+        self._shelf = shelf
+        self._remedy = f"remove {shelf}/{MANIFEST} and run again: whole parts are kept"
         self._parts = manifest.parts
         self._groups = 1 if column == "vector" else len(manifest.content.tasks)
         self._column = column
@@ -272,7 +291,7 @@ class _Table:
             self._at = (self._at + 1) % len(self._parts)
         first = keys[int(missing.argmax())].as_py()
         raise UserError(
-            f"{self._folder}: no teacher's view of {missing.sum():,} of {len(keys):,} rows, such as {first[:12]}…"
+            f"{self._shelf}: no teacher's view of {missing.sum():,} of {len(keys):,} rows, such as {first[:12]}…"
         )
 
     def _part(self, number: int) -> tuple[pa.Array, Half]:
@@ -282,13 +301,13 @@ class _Table:
         return self._read[1:]
 
     def _load(self, part: Part) -> tuple[pa.Array, Half]:
-        path = self._folder / part.name
+        where = f"{self._shelf}/{part.name}"
         try:
-            content = path.read_bytes()
+            content = self._shelf.read(part.name)
         except OSError as error:
-            raise UserError(f"{path}: this part of the signals is missing; {self._remedy}") from error
+            raise UserError(f"{where}: this part of the signals is missing; {self._remedy}") from error
         if hashlib.sha256(content).hexdigest() != part.sha256:
-            raise UserError(f"{path}: this part is not the one that the manifest names; {self._remedy}")
+            raise UserError(f"{where}: this part is not the one that the manifest names; {self._remedy}")
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             groups = [file.read_row_group(i, ["row", self._column], use_threads=False) for i in range(self._groups)]
         rows = groups[0]["row"].combine_chunks()

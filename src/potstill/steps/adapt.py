@@ -10,7 +10,7 @@ from potstill.learn.model import save_encoder
 from potstill.learn.student import HISTORY, OnEpoch, labelled_rows, pooled_rows, silently
 from potstill.recipe import Adapt, Teacher
 from potstill.steps.teach import untaught
-from potstill.store import writing
+from potstill.store import Shelf, writing
 
 
 def adapt(
@@ -19,7 +19,7 @@ def adapt(
     settings: Adapt,
     adapted: Path,
     on_epoch: OnEpoch = silently,
-    checkpoints: Path | None = None,
+    checkpoints: Shelf | None = None,
 ) -> dict[str, float]:
     """Go on with masked-language-model training of the teacher's encoder; write a Hugging Face folder.
 

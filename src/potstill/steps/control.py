@@ -12,6 +12,7 @@ from potstill.learn.student import OnEpoch, Place, labelled_rows, learn, silentl
 from potstill.learn.trainer import Loss
 from potstill.recipe import Distill, Student, Teacher
 from potstill.steps.teach import loss_of_labels, untaught
+from potstill.store import Shelf
 
 
 def control(
@@ -21,7 +22,7 @@ def control(
     settings: Distill,
     student: Path,
     on_epoch: OnEpoch = silently,
-    checkpoints: Path | None = None,
+    checkpoints: Shelf | None = None,
 ) -> dict[str, float]:
     """Train a student of the same form, on the same rows and budget, from labels alone (α = 0).
 

@@ -19,6 +19,7 @@ from potstill.learn.trainer import Loss, Views
 from potstill.learn.witness import InnerTerms
 from potstill.outcomes import Outcome, parts_of
 from potstill.recipe import VECTOR_TERM, Distill, Student
+from potstill.store import Shelf
 
 # Outcomes that leave no relation to compare but which of the two.
 PAIR = 2
@@ -32,7 +33,7 @@ def distill(
     settings: Distill,
     student: Path,
     on_epoch: OnEpoch = silently,
-    checkpoints: Path | None = None,
+    checkpoints: Shelf | None = None,
 ) -> dict[str, float]:
     """Give the student its form and train it on the teacher's logits and the labels; write the student's folder.
 

@@ -11,7 +11,8 @@ from potstill.learn.teachers import Panel
 from potstill.outcomes import parts_of
 from potstill.progress import Progress
 from potstill.recipe import Signals
-from potstill.store import point_to, writing
+from potstill.shelves import point_to
+from potstill.store import Folder, Shelf, writing
 
 
 def extract(
@@ -21,7 +22,7 @@ def extract(
     settings: Signals,
     dataset_digest: str,
     teacher_digest: str,
-    store: Path | None = None,
+    store: Shelf | None = None,
     shards: int = 1,
     shard: int = 0,
 ) -> dict[str, float]:
@@ -50,7 +51,7 @@ def extract(
     # Where the table is there already, no model need be loaded.
     panel = functools.cache(lambda: Panel.load(teacher, schema.outcome))
 
-    def fill(table: Path) -> tuple[Manifest | None, int]:
+    def fill(table: Shelf) -> tuple[Manifest | None, int]:
         return _fill(
             table,
             content,
@@ -63,10 +64,9 @@ def extract(
 
     if store is None:
         with writing(signals) as draft:
-            manifest, scored = fill(draft)
+            manifest, scored = fill(Folder(draft))
     else:
-        table = store / content.address
-        table.mkdir(parents=True, exist_ok=True)
+        table = store.inside(content.address)
         manifest, scored = fill(table)
         if manifest is not None:
             with writing(signals) as draft:
@@ -75,7 +75,7 @@ def extract(
 
 
 def _fill(
-    table: Path,
+    table: Shelf,
     content: Content,
     parts: Iterator[tuple[str, Rows]],
     score: Callable[[str, Rows], Batch],

@@ -22,7 +22,7 @@ from potstill.learn.trainer import Loss
 from potstill.metrics import score
 from potstill.outcomes import Outcome, Part, parts_of, side_by_side
 from potstill.recipe import Teacher, Training
-from potstill.store import writing
+from potstill.store import Shelf, writing
 
 
 def teach(
@@ -31,7 +31,7 @@ def teach(
     teacher: Path,
     on_epoch: OnEpoch = silently,
     cross_fit: int = 0,
-    checkpoints: Path | None = None,
+    checkpoints: Shelf | None = None,
 ) -> dict[str, float]:
     """Fine-tune `settings.encoder` and write the teacher's folder.
 

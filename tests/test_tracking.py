@@ -71,6 +71,22 @@ def test_a_run_id_in_the_environment_does_not_catch_the_step(client: MlflowClien
     assert client.get_run(stray).data.metrics == {}
 
 
+def test_a_nested_run_that_kfp_opened_for_the_step_is_adopted(client: MlflowClient, monkeypatch: pytest.MonkeyPatch):
+    above = client.create_run("0").info.run_id
+    opened = client.create_run("0", tags={"mlflow.parentRunId": above}).info.run_id
+    monkeypatch.setenv("POTSTILL_RUN_ID", "run-3")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    with tracking.step("teach", RECIPE, {"teacher_digest": "t"}) as log:
+        log.metrics({"loss": 1.0})
+    tracking.close(RECIPE, "SUCCEEDED")
+    assert log.run_id == opened
+    assert log.lineage == {"kfp.run_id": "run-3", "parent_run": above}
+    assert client.get_run(opened).data.metrics["loss"] == 1.0
+    assert client.get_run(above).data.tags["teacher_digest"] == "t"
+    assert client.get_run(above).info.status == "FINISHED"
+    assert "run-3" not in runs(client)
+
+
 def test_the_recipe_lies_whole_with_the_parent_in_the_given_folder(client: MlflowClient, tmp_path: Path):
     parent = runs(client)["run-1"].info
     assert logged(client, parent.run_id, "recipe.json", tmp_path) == {"name": RECIPE}

@@ -58,7 +58,8 @@ def _client() -> "S3Client":
         response_checksum_validation="when_required",
     )
     # A session of its own: the shared one keeps the credentials that it saw first.
-    return boto3.Session().client("s3", config=config)
+    client: S3Client = boto3.Session().client("s3", config=config)
+    return client
 
 
 @contextlib.contextmanager
@@ -222,7 +223,10 @@ class RemoteFile:
         import smart_open
 
         with _told(self.location):
-            return smart_open.open(self.location, "rb", compression="disable", transport_params={"client": _client()})
+            content: BinaryIO = smart_open.open(
+                self.location, "rb", compression="disable", transport_params={"client": _client()}
+            )
+        return content
 
 
 def find_objects(location: str) -> list[RemoteFile]:

@@ -1,7 +1,8 @@
 """MLflow runs: one parent a pipeline run, a nested run a step.
 
 The parts of the environment that say where things are recorded are read here, and nowhere below: `MLFLOW_TRACKING_URI`,
-and `POTSTILL_RUN_ID`, the pipeline run's identity. Neither changes a result.
+`POTSTILL_RUN_ID`, the pipeline run's identity, and `MLFLOW_RUN_ID`, a run that KFP's own MLflow plugin opened for the
+step (its proposal 12862). None changes a result.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 from potstill.errors import UserError
 
 RUN_ID_VARIABLE = "POTSTILL_RUN_ID"
+ADOPTED_VARIABLE = "MLFLOW_RUN_ID"
 PIPELINE_RUN = "kfp.run_id"
 PARENT = "mlflow.parentRunId"
 DESCRIPTION = "mlflow.note.content"
@@ -104,19 +106,34 @@ def pipeline_run() -> str:
 
 
 def parent_run(found: MlflowClient, recipe_name: str) -> str:
-    """Find this pipeline run's parent run by its tag, or make it. Returns the MLflow run's id.
+    """Find this pipeline run's parent run, above an adopted one or by its tag, or make it. Returns its id.
+
 
     Raises:
         UserError: the recipe's experiment was deleted.
     """
+    if adopted := _adopted(found):
+        parent = adopted[1]
+        _set_tags(found, parent, _tags_of_parent(recipe_name))
+        return parent
     experiment_id = _experiment(found, recipe_name)
     name = pipeline_run()
     query = f"tags.`{PIPELINE_RUN}` = '{name}' and tags.`potstill.step` = 'pipeline'"
     runs = found.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], max_results=1)
     if runs:
         return str(runs[0].info.run_id)
-    tags = {PIPELINE_RUN: name, "potstill.step": "pipeline", "recipe": recipe_name}
-    return str(found.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+    return str(found.create_run(experiment_id, tags=_tags_of_parent(recipe_name), run_name=name).info.run_id)
+
+
+def _adopted(found: MlflowClient) -> tuple[str, str] | None:
+    """The run that KFP's plugin opened for this step, and the one above; a run with none above is somebody else's."""
+    run_id = os.environ.get(ADOPTED_VARIABLE)
+    parent = found.get_run(run_id).data.tags.get(PARENT) if run_id else None
+    return (str(run_id), str(parent)) if parent else None
+
+
+def _tags_of_parent(recipe_name: str) -> dict[str, str]:
+    return {PIPELINE_RUN: pipeline_run(), "potstill.step": "pipeline", "recipe": recipe_name}
 
 
 def _experiment(found: MlflowClient, recipe_name: str) -> str:
@@ -215,10 +232,7 @@ def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepL
     try:
         found = client()
         parent_id = parent_run(found, recipe_name)
-        run_tags = {PARENT: parent_id, PIPELINE_RUN: pipeline_run(), "potstill.step": name, "recipe": recipe_name}
-        experiment_id = found.get_run(parent_id).info.experiment_id
-        run = found.create_run(experiment_id, tags=run_tags, run_name=name)
-        log = StepLog(found, parent_id, run.info.run_id)
+        log = StepLog(found, parent_id, _run_of_step(found, name, parent_id, recipe_name))
         log.tags(tags)
         with Spoken(name, sys.stdout) as spoken, contextlib.redirect_stdout(spoken):
             yield log
@@ -236,6 +250,16 @@ def step(name: str, recipe_name: str, tags: Mapping[str, str]) -> Iterator[StepL
     log.metrics({"wall_s": wall_s})
     found.set_terminated(log.run_id, "FINISHED")
     _tell("end", name, wall_s=wall_s)
+
+
+def _run_of_step(found: MlflowClient, name: str, parent_id: str, recipe_name: str) -> str:
+    """A step's own run: the adopted one, or a new one below the parent."""
+    tags = {PARENT: parent_id, PIPELINE_RUN: pipeline_run(), "potstill.step": name, "recipe": recipe_name}
+    if adopted := _adopted(found):
+        _set_tags(found, adopted[0], tags)
+        return adopted[0]
+    experiment_id = found.get_run(parent_id).info.experiment_id
+    return str(found.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
 
 
 @contextlib.contextmanager

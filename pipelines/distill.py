@@ -21,7 +21,8 @@ from potstill.components.foresee.component import foresee
 from potstill.components.ingest.component import ingest
 from potstill.components.register.component import register
 from potstill.components.teach.component import teach
-from potstill.recipe import Cascade, Plan, Recipe, Section
+from potstill.recipe import Cascade, Plan, Recipe
+from potstill.sections import Section
 
 # How many layers a student has whose form says it.
 ANY = 1

@@ -28,6 +28,7 @@ LAYERS = [
     ["code"],
     ["machine"],
     ["recipe"],
+    ["sections"],
     ["edge", "hub", "metrics"],
     ["shelves"],
     ["bucket"],

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import UserError
-from potstill.recipe import Distill, Prune, Recipe, Static, Student, load_recipe, section
+from potstill.recipe import Distill, Prune, Recipe, Static, Student, load_recipe
+from potstill.sections import checked
 
 GOOD = """\
 name: review-sentiment
@@ -123,9 +124,9 @@ def test_kept_layers_must_ascend(tmp_path: Path):
 
 
 def test_a_section_from_a_form_takes_whole_floats_for_integers_and_names_what_is_wrong():
-    assert section(Distill, "distill", {"epochs": 3.0}).epochs == 3
+    assert checked(Distill, "distill", {"epochs": 3.0}).epochs == 3
     with pytest.raises(UserError, match=r"distill: temprature: no such setting; did you mean temperature\?"):
-        section(Distill, "distill", {"temprature": 1})
+        checked(Distill, "distill", {"temprature": 1})
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.yaml")), ids=lambda path: path.stem)

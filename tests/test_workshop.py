@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from potstill.recipe import Section, load_recipe
+from potstill.recipe import load_recipe
+from potstill.sections import Section
 from potstill.workshop import Workshop
 from tests.commands.test_ladder import write_recipe
 

@@ -35,14 +35,14 @@ def adapt(
     """
     from pathlib import Path
 
-    from potstill import recipe, tracking
+    from potstill import recipe, sections, tracking
     from potstill.shelves import shelf
     from potstill.steps.adapt import adapt as run
     from potstill.store import folder_digest
 
     with tracking.step("adapt", recipe_name, {"code_version": code_version, "dataset_digest": dataset_digest}) as log:
-        section = recipe.section(recipe.Adapt, "adapt", settings)
-        start = recipe.section(recipe.Teacher, "teacher", {**teacher, "encoder": encoder})
+        section = sections.checked(recipe.Adapt, "adapt", settings)
+        start = sections.checked(recipe.Teacher, "teacher", {**teacher, "encoder": encoder})
         log.params({"encoder": encoder} | section.model_dump(mode="json"))
         kept = shelf(store, "checkpoints")
         log.metrics(run(Path(dataset.path), start, section, Path(adapted.path), log.epoch, kept))

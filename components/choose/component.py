@@ -54,7 +54,7 @@ def choose(
     from collections import namedtuple
     from pathlib import Path
 
-    from potstill import recipe, store, tracking
+    from potstill import recipe, sections, store, tracking
     from potstill.plan.forecast import plain
     from potstill.steps.choose import Contender
     from potstill.steps.choose import choose as run
@@ -72,8 +72,8 @@ def choose(
             Path(signals.path),
             contenders,
             Path(foreseen.path),
-            recipe.section(recipe.Budget, "budget", limits),
-            recipe.section(recipe.Evaluate, "evaluate", settings),
+            sections.checked(recipe.Budget, "budget", limits),
+            sections.checked(recipe.Evaluate, "evaluate", settings),
             Contender(Path(student.path), Path(edge.path)),
         )
         log.metrics({"retention": chosen.tried.retention, "latency_p95_ms": chosen.tried.p95_ms})

@@ -43,7 +43,7 @@ def compress(
     """
     from pathlib import Path
 
-    from potstill import recipe, store, tracking
+    from potstill import recipe, sections, store, tracking
     from potstill.steps.compress import compress as run
     from potstill.steps.made import First, Origin
 
@@ -51,11 +51,11 @@ def compress(
     with tracking.step(
         tracking.name_of("compress", variant), recipe_name, {"code_version": code_version, **digests}
     ) as log:
-        section = recipe.section(recipe.Compress, "compress", settings)
+        section = sections.checked(recipe.Compress, "compress", settings)
         log.params(section.model_dump(mode="json"))
         origin, smaller = Origin(recipe=recipe_name, **digests), None
         if first:
-            knobs = recipe.section(recipe.Cascade, "cascade", cascade)
+            knobs = sections.checked(recipe.Cascade, "cascade", cascade)
             log.params({f"cascade_{name}": value for name, value in knobs.model_dump(mode="json").items()})
             log.tags({"first_digest": first_digest})
             smaller = First(Path(first.path), first_digest, knobs)

@@ -47,7 +47,7 @@ def control(
     """
     from pathlib import Path
 
-    from potstill import recipe, tracking
+    from potstill import recipe, sections, tracking
     from potstill.shelves import shelf
     from potstill.steps.control import control as run
     from potstill.store import folder_digest
@@ -56,9 +56,11 @@ def control(
     tags = {"code_version": code_version, "dataset_digest": dataset_digest}
     tags |= {"adapted_digest": adapted_digest} if adapted else {}
     with tracking.step("control", recipe_name, tags) as log:
-        shape = recipe.section(recipe.Student, "student", {"layers": layers, **form})
-        section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
-        start = recipe.section(recipe.Teacher, "teacher", {**teacher, "encoder": adapted.path if adapted else encoder})
+        shape = sections.checked(recipe.Student, "student", {"layers": layers, **form})
+        section = sections.checked(recipe.Distill, "distill", {**settings, **knobs})
+        start = sections.checked(
+            recipe.Teacher, "teacher", {**teacher, "encoder": adapted.path if adapted else encoder}
+        )
         log.params({"encoder": encoder} | shape.model_dump(mode="json") | section.model_dump(mode="json"))
         kept = shelf(store, "checkpoints")
         log.metrics(run(Path(dataset.path), start, shape, section, Path(student.path), log.epoch, kept))

@@ -53,7 +53,7 @@ def distill(
     """
     from pathlib import Path
 
-    from potstill import recipe, tracking
+    from potstill import recipe, sections, tracking
     from potstill.shelves import shelf
     from potstill.steps.distill import distill as run
     from potstill.store import folder_digest
@@ -63,8 +63,8 @@ def distill(
     with tracking.step(
         tracking.name_of("distill", variant), recipe_name, {"code_version": code_version, **digests}
     ) as log:
-        shape = recipe.section(recipe.Student, "student", {"layers": layers, **form})
-        section = recipe.section(recipe.Distill, "distill", {**settings, **knobs})
+        shape = sections.checked(recipe.Student, "student", {"layers": layers, **form})
+        section = sections.checked(recipe.Distill, "distill", {**settings, **knobs})
         log.params(shape.model_dump(mode="json") | section.model_dump(mode="json"))
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
         kept = shelf(store, "checkpoints")

@@ -69,7 +69,7 @@ def evaluate(
     import tempfile
     from pathlib import Path
 
-    from potstill import recipe, registry, store, tracking
+    from potstill import recipe, registry, sections, store, tracking
     from potstill.evaluate.candidates import Inputs
     from potstill.steps.evaluate import evaluate as run
 
@@ -86,8 +86,8 @@ def evaluate(
         tracking.step("evaluate", recipe_name, {"code_version": code_version, **digests}) as log,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        rules = recipe.section(recipe.Budget, "budget", {**budget, **limits})
-        section = recipe.section(recipe.Evaluate, "evaluate", settings)
+        rules = sections.checked(recipe.Budget, "budget", {**budget, **limits})
+        section = sections.checked(recipe.Evaluate, "evaluate", settings)
         rival = None if champion == "none" else registry.download_edge(model, champion, Path(scratch))
         paths = {"dataset": dataset, "signals": signals, "teacher": teacher, "control": control, "student": student}
         folders = {name: Path(artifact.path) for name, artifact in {**paths, "edge": edge}.items()}

@@ -35,7 +35,7 @@ def extract(
     """
     from pathlib import Path
 
-    from potstill import recipe, tracking
+    from potstill import recipe, sections, tracking
     from potstill.learn.signals import table_digest
     from potstill.shelves import shelf
     from potstill.steps.extract import extract as run
@@ -43,7 +43,7 @@ def extract(
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
     with tracking.step("extract", recipe_name, {"code_version": code_version, **digests}) as log:
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
-        section = recipe.section(recipe.Signals, "signals", settings)
+        section = sections.checked(recipe.Signals, "signals", settings)
         log.params(section.model_dump(mode="json"))
         kept = shelf(store, "signals")
         log.metrics(run(*folders, section, dataset_digest, teacher_digest, kept))

@@ -45,7 +45,7 @@ def foresee(
     """
     from pathlib import Path
 
-    from potstill import recipe, store, tracking
+    from potstill import recipe, sections, store, tracking
     from potstill.plan.forecast import plain
     from potstill.plan.forms import name_of_form
     from potstill.steps.foresee import foresee_forms
@@ -53,15 +53,15 @@ def foresee(
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
     with tracking.step("foresee", recipe_name, {"code_version": code_version, **digests}) as log:
         limits = {"latency_p95_ms": latency_p95_ms, "size_mb": size_mb}
-        budget = recipe.section(recipe.Budget, "budget", limits)
-        knobs = recipe.section(recipe.Plan, "plan", settings)
+        budget = sections.checked(recipe.Budget, "budget", limits)
+        knobs = sections.checked(recipe.Plan, "plan", settings)
         log.params(limits | knobs.model_dump(mode="json"))
         found = foresee_forms(
             Path(dataset.path),
             Path(teacher.path),
-            recipe.section(recipe.Student, "student", form),
-            recipe.section(recipe.Distill, "distill", distill),
-            recipe.section(recipe.Compress, "compress", compress),
+            sections.checked(recipe.Student, "student", form),
+            sections.checked(recipe.Distill, "distill", distill),
+            sections.checked(recipe.Compress, "compress", compress),
             budget,
             knobs,
             Path(foreseen.path),

@@ -33,14 +33,14 @@ def ingest(
     """
     from pathlib import Path
 
-    from potstill import recipe, tracking
+    from potstill import recipe, sections, tracking
     from potstill.data.dataset import read_schema
     from potstill.steps.ingest import ingest as run
 
     places = {key: value for key, value in (("source", source), ("train", train), ("test", test)) if value}
     with tracking.step("ingest", recipe_name, {"code_version": code_version}) as log:
-        data = recipe.section(recipe.Data, "data", {**settings, **places})
-        named = {name: recipe.section(recipe.Task, f"tasks.{name}", task) for name, task in tasks.items()}
+        data = sections.checked(recipe.Data, "data", {**settings, **places})
+        named = {name: sections.checked(recipe.Task, f"tasks.{name}", task) for name, task in tasks.items()}
         log.params(data.model_dump(mode="json") | {"tasks": tasks})
         log.metrics(run(data, named, Path(dataset.path)))
         digest = read_schema(Path(dataset.path)).digest

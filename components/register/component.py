@@ -39,13 +39,13 @@ def register(
     """
     from pathlib import Path
 
-    from potstill import recipe, registry, tracking
+    from potstill import recipe, registry, sections, tracking
     from potstill.steps.register import decide, read_evaluation, told, write_outcome
 
     settings = {"model": model, "promote": promote}
     tags = {"code_version": code_version, "edge_digest": edge_digest, "evaluation_digest": evaluation_digest}
     with tracking.step("register", recipe_name, tags) as log:
-        section = recipe.section(recipe.Register, "register", settings)
+        section = sections.checked(recipe.Register, "register", settings)
         found = read_evaluation(Path(evaluation.path))
         alias = decide(found.verdict, section.promote)
         log.params({**settings, "champion": champion})

@@ -43,7 +43,7 @@ def teach(
     """
     from pathlib import Path
 
-    from potstill import recipe, tracking
+    from potstill import recipe, sections, tracking
     from potstill.shelves import shelf
     from potstill.steps.teach import teach as run
     from potstill.store import folder_digest
@@ -57,8 +57,8 @@ def teach(
     tags = {"code_version": code_version, "dataset_digest": dataset_digest}
     tags |= {"adapted_digest": adapted_digest} if adapted else {}
     with tracking.step("teach", recipe_name, tags) as log:
-        section = recipe.section(recipe.Teacher, "teacher", values)
-        recipe.section(recipe.Signals, "signals", {"cross_fit": cross_fit})
+        section = sections.checked(recipe.Teacher, "teacher", values)
+        sections.checked(recipe.Signals, "signals", {"cross_fit": cross_fit})
         log.params(section.model_dump(mode="json") | {"encoder": encoder, "cross_fit": cross_fit})
         kept = shelf(store, "checkpoints")
         log.metrics(run(Path(dataset.path), section, Path(teacher.path), log.epoch, cross_fit, kept))

@@ -3,17 +3,15 @@
 A recipe is one YAML file. It is read whole and checked before any work; each step then gets its own section.
 """
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from potstill.errors import UserError
+from potstill.sections import Section, load, read
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -46,16 +44,6 @@ ColumnNames = Annotated[list[ColumnName], BeforeValidator(_listed)]
 # It stands in names of figures and folders.
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 LearningRate = Annotated[float, BeforeValidator(_exact_number), Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys are refused, values don't change after reading."""
-
-    # Defaults are read as values are, so that a setting looks the same whether it was given or not.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
-
-
-S = TypeVar("S", bound=Section)
 
 
 class Split(Section):
@@ -814,21 +802,12 @@ class Recipe(Section):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
-
-    Args:
-        path: the YAML file.
-        overrides: `section.key=value` strings that replace values of the file; the value is read as YAML.
+    """Read and check a recipe; see `potstill.sections.load`.
 
     Raises:
-        UserError: the file can't be read, is no YAML mapping, or a setting is unknown or out of bounds;
-            the message names the line (or the override) and the nearest valid name.
+        UserError: what is wrong with it, and where.
     """
-    values, places = _read(path, overrides)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise UserError(_explain(error, places, str(path), Recipe)) from error
+    return load(Recipe, path, overrides)
 
 
 def changed_recipe(path: Path, overrides: Sequence[str]) -> str:
@@ -838,122 +817,4 @@ def changed_recipe(path: Path, overrides: Sequence[str]) -> str:
         UserError: see `load_recipe`.
     """
     load_recipe(path, overrides)
-    return yaml.safe_dump(_read(path, overrides)[0], sort_keys=False, allow_unicode=True)
-
-
-def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A recipe's values, and where each dotted key stands."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: can't read the recipe: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the recipe is not UTF-8 (byte {error.start})") from error
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of sections (name, data, tasks, teacher, …)")
-    places = {key: f"{path}:{line}" for key, line in _lines(tree).items()}
-    for override in overrides:
-        key = _apply(values, override)
-        places[key] = f"--set {key}"
-    return values, places
-
-
-def section(kind: type[S], name: str, values: Mapping[str, Any]) -> S:
-    """A section from plain values, as a pipeline's form gives them.
-
-    Raises:
-        UserError: a setting is unknown or out of bounds.
-    """
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        raise UserError(_explain(error, {}, name, kind)) from error
-
-
-def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
-    """Line of each dotted key in the file, counted from 1."""
-    lines: dict[str, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            lines[name] = key.start_mark.line + 1
-            lines |= _lines(value, f"{name}.")
-    return lines
-
-
-def _apply(values: dict[str, Any], override: str) -> str:
-    """Set one `section.key=value` in place and return its dotted key."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {override}: write it as section.key=value, as in --set distill.temperature=3")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {key}: {text!r} is not a YAML value") from error
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise UserError(f"--set {key}: {section} is a value, not a section")
-    values[last] = value
-    return key
-
-
-def _explain(error: ValidationError, places: dict[str, str], origin: str, kind: type[BaseModel]) -> str:
-    """One line for the first thing that is wrong."""
-    problem = error.errors()[0]
-    # Branches of a union put their type's name into the location; a recipe's keys are never written like that.
-    location = [str(part) for part in problem["loc"] if not re.search(r"[\[(]|^(int|float|str)$", str(part))]
-    key = ".".join(location)
-    where = next(
-        (places[k] for k in (".".join(location[:n]) for n in range(len(location), 0, -1)) if k in places), origin
-    )
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(kind)
-        if location[0] == "tasks" and len(location) > 2:
-            known += _known_keys(Task, f"tasks.{location[1]}.")
-        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        return f"{where}: {key}: no such setting{hint}"
-    if problem["type"] == "missing":
-        return f"{where}: {key}: missing; {_description(kind, location)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
-    return f"{where}: {key or 'recipe'}: {message[0].lower()}{message[1:]}{found}"
-
-
-def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key that a recipe may hold."""
-    keys = []
-    for name, field in section.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
-        keys.append(key)
-        if (inner := _section_in(field.annotation)) is not None:
-            keys += _known_keys(inner, f"{key}.")
-    return keys
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a setting is, or may be."""
-    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-
-
-def _description(kind: type[BaseModel], location: list[str]) -> str:
-    """The one line of why of a setting, or a plain word for a missing section."""
-    section: type[BaseModel] | None = kind
-    told = "a recipe needs it"
-    for name in location:
-        fields = {field.alias or key: field for key, field in section.model_fields.items()} if section else {}
-        if name not in fields:
-            break
-        told = f"expected: {fields[name].description}" if fields[name].description else told
-        section = _section_in(fields[name].annotation)
-    return told
+    return yaml.safe_dump(read(Recipe, path, overrides)[0], sort_keys=False, allow_unicode=True)

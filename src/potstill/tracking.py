@@ -108,7 +108,6 @@ def pipeline_run() -> str:
 def parent_run(found: MlflowClient, recipe_name: str) -> str:
     """Find this pipeline run's parent run, above an adopted one or by its tag, or make it. Returns its id.
 
-
     Raises:
         UserError: the recipe's experiment was deleted.
     """

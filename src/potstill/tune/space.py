@@ -14,7 +14,8 @@ import yaml
 
 from potstill.errors import UserError
 from potstill.hub import check_layers, layers_of
-from potstill.recipe import Distill, Recipe, Section, Student, load_recipe
+from potstill.recipe import Distill, Recipe, Student, load_recipe
+from potstill.sections import Section
 
 SECTIONS: dict[str, type[Section]] = {"distill": Distill, "student": Student}
 # Where good values of a setting lie, as far as papers and our own runs tell; a search may say otherwise.

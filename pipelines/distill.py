@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
@@ -21,6 +21,7 @@ from potstill.components.foresee.component import foresee
 from potstill.components.ingest.component import ingest
 from potstill.components.register.component import register
 from potstill.components.teach.component import teach
+from potstill.pipelines.pods import Cluster, config, fit
 from potstill.recipe import Cascade, Plan, Recipe
 from potstill.sections import Section
 
@@ -28,8 +29,8 @@ from potstill.sections import Section
 ANY = 1
 
 
-def build(recipe: Recipe) -> BaseComponent:
-    """The DAG, with the recipe's values as the defaults of its parameters.
+def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
+    """The DAG, with the recipe's values as the defaults of its parameters; for a cluster with pods as it has them.
 
     What a person would change from a form has a typed field of its own; the rest of each section is one JSON field.
     Digests are passed beside artifacts, so that a cache on a cluster, which knows artifacts by name, sees changes.
@@ -37,7 +38,11 @@ def build(recipe: Recipe) -> BaseComponent:
     data, teacher, form, settings = recipe.data, recipe.teacher, recipe.student, recipe.distill
     budget, registration = recipe.budget, recipe.register_
 
-    @dsl.pipeline(name=recipe.name, description=f"Potstill: teacher to registered int8 student, {recipe.name}")
+    @dsl.pipeline(
+        name=recipe.name,
+        description=f"Potstill: teacher to registered int8 student, {recipe.name}",
+        pipeline_config=config(cluster) if cluster else None,
+    )
     def pipeline(
         data_source: str = data.source or "",
         data_train: str = data.train or "",
@@ -59,7 +64,7 @@ def build(recipe: Recipe) -> BaseComponent:
         data_settings: dict = _rest(data, "source", "train", "test"),  # noqa: B008
         teacher_settings: dict = _rest(teacher, "encoder", "epochs", "learning_rate"),  # noqa: B008
         signals_settings: dict = _rest(recipe.signals, "cross_fit"),  # noqa: B008
-        store: str = "",
+        store: str = cluster.store if cluster else "",
         student_settings: dict = _rest(form, "layers"),  # noqa: B008
         distill_settings: dict = _rest(settings, "temperature", "alpha", "epochs", "learning_rate"),  # noqa: B008
         compress_settings: dict = _rest(recipe.compress),  # noqa: B008
@@ -90,7 +95,7 @@ def build(recipe: Recipe) -> BaseComponent:
             data_settings: The other settings of the data section, as JSON.
             teacher_settings: The other settings of the teacher section, as JSON.
             signals_settings: The other settings of the signals section, as JSON.
-            store: Folder that outlives runs, for tables of signals and for trainings that were killed. Empty is none.
+            store: Folder or s3:// that outlives runs, for signals and for trainings that were killed. Empty is none.
             student_settings: The other settings of the student section, as JSON.
             distill_settings: The other settings of the distill section, as JSON.
             compress_settings: The compress section, as JSON.
@@ -197,9 +202,10 @@ def build(recipe: Recipe) -> BaseComponent:
                 **known,
             )
             registered.set_caching_options(False).set_display_name("Register")
-        for task in (*extra, closed, rows, large, table, *made.tasks, alone, rival, judged, registered):
-            # Which run this is: by environment, for as an argument it would end every cache hit.
-            kubernetes.use_field_path_as_env(task, "POTSTILL_RUN_ID", "metadata.labels['pipeline/runid']")
+        if cluster:
+            fit(closed, cluster, retried=False)
+            for task in (*extra, rows, large, table, *made.tasks, alone, rival, judged, registered):
+                fit(task, cluster)
 
     return pipeline
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from kfp import compiler
 
 from potstill.pipelines.distill import build
+from potstill.pipelines.pods import Cluster
 from potstill.recipe import Recipe
 from potstill.store import write_text
 
 
-def compile_package(recipe: Recipe, target: Path) -> None:
-    """Write the package, whole or not at all. Equal recipes give equal bytes."""
+def compile_package(recipe: Recipe, target: Path, cluster: Cluster) -> None:
+    """Write the package, whole or not at all. Equal recipes and clusters give equal bytes."""
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         draft = Path(scratch) / "package.yaml"
-        compiler.Compiler().compile(build(recipe), str(draft))
+        compiler.Compiler().compile(build(recipe, cluster), str(draft))
         lines = draft.read_text(encoding="utf-8").splitlines(keepends=True)
     # kfp's own heading prints JSON defaults in an order that changes from one process to the next.
     body = "".join(line for line in lines if not line.startswith("#"))

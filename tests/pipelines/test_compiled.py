@@ -8,6 +8,7 @@ import yaml
 from kfp import components
 
 from potstill.pipelines.package import compile_package
+from potstill.pipelines.pods import load_cluster
 from potstill.recipe import load_recipe
 
 RECIPES = sorted(Path("recipes").glob("*.yaml"))
@@ -20,7 +21,7 @@ def spec(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_kept_package_is_what_the_recipe_compiles_to(recipe: Path, tmp_path: Path):
-    compile_package(load_recipe(recipe), tmp_path / "fresh.yaml")
+    compile_package(load_recipe(recipe), tmp_path / "fresh.yaml", load_cluster())
     kept = COMPILED / f"{recipe.stem}.yaml"
     assert kept.is_file(), f"{kept} is missing: run make compile"
     assert (tmp_path / "fresh.yaml").read_bytes() == kept.read_bytes(), f"{kept} is stale: run make compile"
@@ -87,7 +88,7 @@ def test_the_control_is_trimmed_like_the_teacher():
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("planned") / "planned.yaml"
-    compile_package(load_recipe(Path("recipes/support-intent.yaml"), ["plan.candidates=3"]), path)
+    compile_package(load_recipe(Path("recipes/support-intent.yaml"), ["plan.candidates=3"]), path, load_cluster())
     pipeline, platform = yaml.safe_load_all(path.read_text())
     return pipeline | platform
 

@@ -6,7 +6,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from potstill.cli.shared import checked, console_here, recipe_argument, root_of, root_option, set_option, track, typed
+from potstill.cli.shared import (
+    checked,
+    cluster_option,
+    console_here,
+    recipe_argument,
+    root_of,
+    root_option,
+    set_option,
+    track,
+    typed,
+)
 from potstill.recipe import load_recipe
 
 
@@ -142,7 +152,8 @@ def plan(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write; default: pipelines/compiled/NAME.yaml.",
 )
-def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+@cluster_option
+def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None, cluster: Path | None) -> None:
     """Write a recipe's KFP package, which can be uploaded to a cluster and started from a form.
 
     \b
@@ -150,8 +161,9 @@ def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None) -> N
       potstill compile recipes/review-sentiment.yaml --output review-sentiment.yaml
     """
     from potstill.pipelines.package import compile_package
+    from potstill.pipelines.pods import load_cluster
 
     loaded = load_recipe(recipe, overrides)
     target = output or Path("pipelines", "compiled", f"{loaded.name}.yaml")
-    compile_package(loaded, target)
+    compile_package(loaded, target, load_cluster(cluster))
     click.echo(f"{target}: {target.stat().st_size / 1e3:.0f} kB")

@@ -59,6 +59,15 @@ def set_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def cluster_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--cluster FILE`, how the steps run on a cluster."""
+    return click.option(
+        "--cluster",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="How steps run on the cluster: resources, retries, secrets; default: pipelines/cluster.yaml of Potstill.",
+    )(command)
+
+
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
 
 

@@ -344,7 +344,7 @@ def test_mlflow_has_the_options_that_it_is_given(rendered: dict[str, list[dict[s
         parses(cli, line)
 
 
-@pytest.mark.parametrize("name", ["Deployment/potstill-serving"])
+@pytest.mark.parametrize("name", ["Deployment/potstill-serving", "CronJob/potstill-promote", "CronJob/potstill-drift"])
 def test_potstill_has_the_options_that_it_is_given(name: str, rendered: dict[str, list[dict[str, Any]]]):
     ((_, line),) = [(each, line) for each, line in with_program("potstill", rendered["local"]) if str(each) == name]
     parses(main, line)

@@ -6,10 +6,10 @@ ROOT ?= .potstill
 RECIPES := $(wildcard recipes/*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test lint compile clean
+.PHONY: help setup run ui test lint compile manifests clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: .venv/installed data/review-snippets.parquet  ## make .venv and fetch the sample data and encoder
 
@@ -30,6 +30,9 @@ lint: setup  ## check format, style and types
 
 compile: setup  ## write the KFP packages of the shipped recipes to pipelines/compiled
 	for recipe in $(RECIPES); do $(BIN)/potstill compile $$recipe; done
+
+manifests: setup  ## render the Kubernetes overlays with the locked images to build/manifests, and check them
+	$(BIN)/python scripts/manifests images.lock.yaml build/manifests
 
 clean:  ## remove the environment, caches and runs
 	rm -rf .venv build dist $(ROOT) data .mypy_cache .ruff_cache .pytest_cache .hypothesis

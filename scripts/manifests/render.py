@@ -1,0 +1,74 @@
+"""Render: an overlay as the objects that a cluster would get, with images from the lock."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from potstill.errors import UserError
+
+Manifest = dict[str, Any]
+# In manifests/ an image is named by its key in the lock: potstill/serve is images.lock.yaml's `serve`.
+PLACEHOLDER = "potstill/"
+
+
+def render(folder: Path) -> list[Manifest]:
+    """What kustomize makes of a folder.
+
+    Raises:
+        UserError: kubectl is missing, or kustomize refuses the folder.
+    """
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise UserError("kubectl is not installed: it brings kustomize (https://kubernetes.io/docs/tasks/tools/)")
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise UserError(f"{folder}: {done.stderr.strip()}")
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+
+
+def secrets(folder: Path) -> dict[str, set[str]]:
+    """The Secrets that a person makes, by the examples in a folder: names and their keys."""
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copy(folder / "kustomization.yaml", scratch)
+        for example in folder.glob("*.env.example"):
+            shutil.copy(example, Path(scratch) / example.stem)
+        return {made["metadata"]["name"]: set(made.get("data", {})) for made in render(Path(scratch))}
+
+
+def load_lock(path: Path) -> dict[str, str]:
+    """Images by name.
+
+    Raises:
+        UserError: the file is missing or no mapping of names to images.
+    """
+    try:
+        lock = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: no list of images: {error}") from error
+    if not isinstance(lock, dict) or not all(isinstance(image, str) for image in lock.values()):
+        raise UserError(f"{path}: must map each image's name to registry/name@sha256:…")
+    return lock
+
+
+def with_images(part: Any, lock: dict[str, str]) -> Any:
+    """A copy in which each placeholder is the lock's image.
+
+    Raises:
+        UserError: the lock has no such image.
+    """
+    if isinstance(part, list):
+        return [with_images(item, lock) for item in part]
+    if not isinstance(part, dict):
+        return part
+    copy = {key: with_images(value, lock) for key, value in part.items()}
+    image = copy.get("image")
+    if isinstance(image, str) and image.startswith(PLACEHOLDER):
+        name = image.removeprefix(PLACEHOLDER)
+        if name not in lock:
+            raise UserError(f"{image}: the lock names no {name}; it has {', '.join(sorted(lock))}")
+        copy["image"] = lock[name]
+    return copy

@@ -15,6 +15,7 @@ from potstill.components.close.component import close
 from potstill.components.compress.component import compress
 from potstill.components.control.component import control
 from potstill.components.distill.component import distill
+from potstill.components.doctor.component import doctor
 from potstill.components.evaluate.component import evaluate
 from potstill.components.extract.component import extract
 from potstill.components.foresee.component import foresee
@@ -107,6 +108,8 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
         # Two runs may end alike, and each has its own tracking run to close.
         closed = close(recipe_name=recipe.name).set_caching_options(False).set_display_name("Close the run")
         with dsl.ExitHandler(closed):
+            ready = doctor(source=data_source, train=data_train, test=data_test, store=store, **known)
+            ready.set_caching_options(False).set_display_name("Check that everything is there")
             rows = ingest(
                 source=data_source,
                 train=data_train,
@@ -116,7 +119,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
                 **known,
             )
             # The rows may have changed without a change of any argument.
-            rows.set_caching_options(False).set_display_name("Read and check the rows")
+            rows.set_caching_options(False).set_display_name("Read and check the rows").after(ready)
             dataset: dict[str, Any] = {
                 "dataset": rows.outputs["dataset"],
                 "dataset_digest": rows.outputs["Output"],
@@ -204,7 +207,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
             registered.set_caching_options(False).set_display_name("Register")
         if cluster:
             fit(closed, cluster, retried=False)
-            for task in (*extra, rows, large, table, *made.tasks, alone, rival, judged, registered):
+            for task in (*extra, ready, rows, large, table, *made.tasks, alone, rival, judged, registered):
                 fit(task, cluster)
 
     return pipeline

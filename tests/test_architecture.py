@@ -15,7 +15,7 @@ LAYERS = [
     ["local"],
     ["pipelines"],
     ["components"],
-    ["registry", "stream", "scoring"],
+    ["registry", "stream", "scoring", "doctor"],
     ["tracking"],
     ["workshop"],
     ["steps"],

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-STEPS = {"ingest", "teach", "extract", "distill", "control", "compress", "champion", "evaluate", "register"}
+STEPS = {"doctor", "ingest", "teach", "extract", "distill", "control", "compress", "champion", "evaluate", "register"}
 
 
 @dataclass(frozen=True)

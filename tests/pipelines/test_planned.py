@@ -34,7 +34,7 @@ def test_a_plan_teaches_forms_side_by_side_and_registers_the_cheapest_that_keeps
     report = (shop.root / "latest" / "report.html").read_text()
     assert told["words"] in report
     again = shop.run(plan, "register.model=planned", "budget.retention=0.6")
-    assert ran(again) <= {"ingest", "champion", "register", "close"}
+    assert ran(again) <= {"doctor", "ingest", "champion", "register", "close"}
     assert again["plan"] == told
 
 

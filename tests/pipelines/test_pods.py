@@ -11,9 +11,10 @@ from potstill.pipelines.package import compile_package
 from potstill.pipelines.pods import Cluster, load_cluster
 from potstill.recipe import load_recipe
 from potstill.sections import checked
+from tests.pipelines import conftest
 
 RECIPE = Path("recipes/review-sentiment.yaml")
-STEPS = ["champion", "close", "compress", "control", "distill", "evaluate", "extract", "ingest", "register", "teach"]
+STEPS = sorted({"close", *conftest.STEPS})
 
 
 def package(cluster: Cluster, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -92,7 +92,7 @@ def test_one_walks_from_a_version_back_to_its_data(shop: Shop, first: dict[str, 
 
 def test_an_unchanged_rerun_trains_nothing_and_registers_nothing_new(shop: Shop, first: dict[str, Any]):
     again = shop.run()
-    assert ran(again) == {"ingest", "champion", "register"}
+    assert ran(again) == {"doctor", "ingest", "champion", "register"}
     assert (again["version"], again["alias"]) == ("1", "champion")
     assert again["models"] == first["models"]
 
@@ -154,7 +154,7 @@ def test_a_cascade_is_distilled_calibrated_judged_and_served_as_one_version(shop
     assert summary["steps"]["distill"]["cached"]
     assert (summary["verdict"]["accepted"], summary["version"]) == (True, "1")
     again = shop.run(cascade, "register.model=two")
-    assert ran(again) <= {"ingest", "champion", "register", "close"}
+    assert ran(again) <= {"doctor", "ingest", "champion", "register", "close"}
     assert again["steps"]["distill-first"]["cached"]
     tags = shop.client().get_model_version("two", "1").tags
     assert tags["first_digest"] == summary["first_digest"] != summary["student_digest"]

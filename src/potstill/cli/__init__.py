@@ -3,7 +3,7 @@
 import click
 
 from potstill import __version__
-from potstill.cli import govern, make, use
+from potstill.cli import cluster, govern, make, use
 from potstill.cli.shared import Commands
 
 
@@ -22,5 +22,6 @@ for command in (
     *(make.run, make.tune, make.ladder, make.plan, make.compile_),
     *(use.predict, use.serve, use.watch),
     *(govern.models, govern.promote, govern.rollback),
+    *(cluster.submit, cluster.runs, cluster.schedule),
 ):
     main.add_command(command)

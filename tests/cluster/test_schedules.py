@@ -139,6 +139,20 @@ def test_what_is_not_ours_is_left_alone(backend: Backend, schedules: Path, appli
     assert backend.things("recurring_runs") == foreign
 
 
+def test_one_that_only_looks_like_ours_does_not_stand_in_for_it(backend: Backend, schedules: Path):
+    name = apply(backend, schedules, "--dry-run").split()[1]
+    place = backend.control("add/experiments", display_name="nightly")["experiment_id"]
+    backend.control("add/recurring_runs", display_name=name, description="mine", experiment_id=place, status="ENABLED")
+    apply(backend, schedules)
+    assert len(backend.things("recurring_runs")) == 2
+
+
+def test_a_namespace_has_its_own(backend: Backend, schedules: Path, applied: dict[str, Any]):
+    assert apply(backend, schedules, "--namespace", "shop").startswith("create")
+    assert apply(backend, schedules, "--namespace", "shop").startswith("keep")
+    assert backend("schedule", "list", "--namespace", "shop").output.count("nightly-") == 1
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(backend: Backend, schedules: Path, applied: dict[str, Any]):
     before = backend.writes()
     change(schedules)

@@ -36,7 +36,11 @@ def backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @backend_options
 @set_option
 @click.option("--experiment", help="Experiment of the run; default: the recipe's name.")
-@click.option("--wait", is_flag=True, help="Show progress until the run ends; exit with 1 unless it succeeds.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Show progress until the run ends; exit with 1 unless it succeeds. Ctrl-C ends the show alone.",
+)
 def submit(
     recipe: Path, host: str, namespace: str | None, overrides: tuple[str, ...], experiment: str | None, wait: bool
 ) -> None:
@@ -61,7 +65,7 @@ def submit(
         runs.follow(backend, run.run_id, ordered.package.steps, console_here())
     except runs.RunFailedError as error:
         raise click.ClickException(str(error)) from error
-    click.echo("the run succeeded")
+    click.echo("run succeeded")
 
 
 @click.command()

@@ -17,7 +17,6 @@ from potstill.cluster.client import (
     known_experiment,
     made_experiment,
     made_once,
-    named,
     pages,
 )
 from potstill.cluster.package import uploaded
@@ -138,9 +137,8 @@ def _create(backend: Backend, experiment: str, wanted: Wanted, paused: bool) -> 
         max_concurrency="1",
         no_catchup=not wanted.catch_up,
     )
-    ask, by = backend.recurring_runs.recurring_run_service_list_recurring_runs, {"experiment_id": place.experiment_id}
     made_once(
-        lambda: named(ask, "recurring_runs", "display_name", wanted.run_name, **by),
+        lambda: next((kept for kept in _kept(backend, place.experiment_id) if kept.name == wanted.run_name), None),
         lambda: backend.recurring_runs.recurring_run_service_create_recurring_run(recurring_run=body),
     )
 

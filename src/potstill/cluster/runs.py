@@ -18,7 +18,7 @@ from potstill.cluster.package import Order, uploaded
 from potstill.errors import UserError
 from potstill.progress import duration
 
-ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+ENDED = {"SUCCEEDED": "done", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 POLL_S = 5.0
 # For so long a run is followed on while the backend gives no answer: it may be restarted under a long run.
 PATIENCE_S = 600.0
@@ -89,16 +89,16 @@ class Follower:
         self._console.print(escape(line), highlight=False, soft_wrap=True)
 
     def _tell(self, task: Any) -> None:
-        step = f"[bold]{escape(self._steps[task.display_name])}[/]"
         if task.state == "SUCCEEDED":
             told = f"[green]done[/] in {duration(_wall_s(task.start_time, task.end_time))}"
         elif task.state in ENDED:
-            told = "[yellow]skipped[/]" if task.state == "SKIPPED" else f"[red]{task.state.lower()}[/]"
+            told = f"[{'red' if task.state == 'FAILED' else 'yellow'}]{ENDED[task.state]}[/]"
         elif task.state == "RUNNING" and not self._line:
             told = "started"
         else:
             return
-        self._console.print(f"{step} {told}", highlight=False, soft_wrap=True)
+        step = escape(self._steps[task.display_name])
+        self._console.print(f"[bold]{step}[/] {told}", highlight=False, soft_wrap=True)
 
 
 def follow(backend: Backend, run_id: str, steps: dict[str, str], console: Console) -> None:
@@ -141,13 +141,13 @@ def _tasks(run: Any) -> list[Any]:
 def _failure(run: Any, steps: dict[str, str]) -> str:
     """Which task failed, and why. The 2.17 backend tells no task's error itself (kubeflow/pipelines issue 14007)."""
     failed = [task for task in _tasks(run) if task.state == "FAILED"]
-    own = [task for task in failed if (task.display_name or "").removesuffix(DRIVER) in steps]
+    own = [task for task in failed if task.display_name.removesuffix(DRIVER) in steps]
     told = next((thing.error.message for thing in (*own, *failed, run) if thing.error and thing.error.message), "")
-    reason = " ".join(told.split()) or "the backend tells no reason; the task's log on the run's page does"
-    if not own:
-        return f"the run {run.state.lower()}: {reason}"
-    names = dict.fromkeys(steps[task.display_name.removesuffix(DRIVER)] for task in own)
-    return f"the run {run.state.lower()} at {', '.join(names)}: {reason}"
+    if not told and run.state == "FAILED":
+        told = "the backend tells no reason; the task's log on the run's page does"
+    names = ", ".join(dict.fromkeys(steps[task.display_name.removesuffix(DRIVER)] for task in own))
+    headline = f"run {ENDED[run.state]}" + (f" at {names}" if names else "")
+    return headline + (f": {' '.join(told.split())}" if told else "")
 
 
 @dataclass(frozen=True)

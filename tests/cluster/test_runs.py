@@ -1,5 +1,6 @@
 """`potstill runs`: what was run, newest first."""
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_the_newest_comes_first_with_state_duration_and_link(submitted: Backend)
     assert (second[0], "prices" in second) == ("pending", True)
     assert len(lines(submitted)) == 4
     assert len(lines(submitted, "--last", "2")) == 2
+
+
+def test_a_run_that_goes_on_has_lasted_until_now(backend: Backend):
+    place = backend.control("add/experiments", display_name="by hand")["experiment_id"]
+    begun = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=3, minutes=10, seconds=5)
+    told = {"created_at": begun.isoformat(), "finished_at": "1970-01-01T00:00:00Z", "state": "RUNNING"}
+    backend.control("add/runs", experiment_id=place, display_name="long", **told)
+    ((state, _, _, *lasted, name, _),) = lines(backend)
+    assert (state, lasted, name) == ("running", ["3", "h", "10", "min"], "long")
 
 
 def test_a_recipe_or_an_experiment_alone(submitted: Backend):

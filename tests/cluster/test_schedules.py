@@ -80,6 +80,14 @@ def test_a_change_creates_then_disables_then_deletes(backend: Backend, schedules
     assert made["display_name"] != applied["display_name"]
 
 
+@pytest.mark.parametrize("more", ["catch_up: true", "set: [distill.alpha=0.25]"])
+def test_every_setting_counts_as_a_change(backend: Backend, schedules: Path, applied: dict[str, Any], more: str):
+    change(schedules, "recipe: reviews.yaml", f"recipe: reviews.yaml, {more}")
+    apply(backend, schedules)
+    (made,) = backend.things("recurring_runs")
+    assert made["display_name"] != applied["display_name"]
+
+
 def test_a_changed_recipe_is_a_change(backend: Backend, schedules: Path, recipe: Path, applied: dict[str, Any]):
     write_recipe(recipe, epochs=5)
     apply(backend, schedules)
@@ -123,12 +131,13 @@ def test_what_the_file_no_longer_declares_is_removed(backend: Backend, schedules
 
 
 def test_what_is_not_ours_is_left_alone(backend: Backend, schedules: Path, applied: dict[str, Any]):
-    """Someone's own in our experiment, one that only looks like ours, and ours of another experiment."""
+    """Someone's own in our experiment, one named like ours, a copy of ours, and ours of another experiment."""
     elsewhere = backend.control("add/experiments", display_name="weekly")["experiment_id"]
     by_hand = {**applied, "display_name": "by hand", "description": "mine"}
     alike = {**applied, "description": ""}
+    copied = {**applied, "display_name": f"Clone of {applied['display_name']}"}
     other = {**applied, "experiment_id": elsewhere}
-    for foreign in (by_hand, alike, other):
+    for foreign in (by_hand, alike, copied, other):
         del foreign["recurring_run_id"]
         backend.control("add/recurring_runs", **foreign)
     foreign = backend.things("recurring_runs")[1:]

@@ -104,6 +104,16 @@ def test_what_was_made_though_the_answer_was_lost_is_not_made_again(
         assert len(backend.things(kind)) == 1
 
 
+@pytest.mark.parametrize("path", ["/pipelines$", "/versions$", "/experiments$"])
+def test_of_two_that_make_the_same_one_finds_the_others(backend: Backend, recipe: Path, path: str):
+    backend("submit", str(recipe))
+    # Looked for too early, and made too late.
+    backend.fail("GET", path, status=200)
+    result = backend("submit", str(recipe))
+    assert result.exit_code == 0, result.output
+    assert [len(backend.things(kind)) for kind in ("pipelines", "pipeline_versions", "experiments")] == [1, 1, 1]
+
+
 def test_what_was_not_made_is_made_at_the_next_try(backend: Backend, recipe: Path):
     backend.fail("POST", "/runs$", status=503)
     assert backend("submit", str(recipe)).exit_code == 0

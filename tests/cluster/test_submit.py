@@ -1,5 +1,6 @@
 """`potstill submit`: what is uploaded, what is run, and what is told of it."""
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from asking import Backend, write_recipe
+from rich.console import Console
 
 from potstill.cluster import runs
 
@@ -164,6 +166,22 @@ def test_waiting_tells_each_step_by_its_name_for_people(
         "Fine-tune the teacher done in 3 min 05 s",
         "run succeeded",
     ]
+
+
+def test_a_terminal_shows_what_runs_in_a_line_that_goes(
+    backend: Backend, recipe: Path, monkeypatch: pytest.MonkeyPatch
+):
+    screen = io.StringIO()
+    monkeypatch.setattr("potstill.cli.cluster.console_here", lambda: Console(file=screen, force_terminal=True))
+    teach = [task("teach", state, end="10:03:05") for state in ("RUNNING", "SUCCEEDED")]
+    assert (
+        follow(backend, recipe, monkeypatch, station("RUNNING", teach[0]), station("SUCCEEDED", teach[1])).exit_code
+        == 0
+    )
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]+", screen.getvalue())]
+    assert any(line.endswith(" Fine-tune the teacher …") for line in lines)
+    assert "Fine-tune the teacher done in 3 min 05 s" in lines
+    assert not any("started" in line for line in lines)
 
 
 def test_a_failed_run_names_the_task_and_its_error(backend: Backend, recipe: Path, monkeypatch: pytest.MonkeyPatch):

@@ -152,21 +152,17 @@ def connect(host: str, namespace: str | None) -> Backend:
 
 def _identify(configuration: Any) -> None:
     """Give the client a token, if there is one; a mounted one is read anew for each request, because it is renewed."""
-    token = os.environ.get(TOKEN_VARIABLE, "").strip()
-    named = os.environ.get(kfp_client.KF_PIPELINES_SA_TOKEN_ENV)
+    token, named = os.environ.get(TOKEN_VARIABLE, "").strip(), os.environ.get(kfp_client.KF_PIPELINES_SA_TOKEN_ENV)
+    mounted = Path(named or kfp_client.KF_PIPELINES_SA_TOKEN_PATH)
     if token:
         if not token.isascii() or not token.isprintable() or " " in token:
             raise UserError(f"{TOKEN_VARIABLE}: is no token: it holds a space or what is no ASCII character")
         configuration.api_key["authorization"] = token
-    elif named or Path(kfp_client.KF_PIPELINES_SA_TOKEN_PATH).is_file():
+    elif named or mounted.is_file():
+        if not (mounted.is_file() and os.access(mounted, os.R_OK)):
+            raise UserError(f"{mounted}: can't read the token there ({kfp_client.KF_PIPELINES_SA_TOKEN_ENV})")
         configuration.refresh_api_key_hook = kfp_client.ServiceAccountTokenVolumeCredentials().refresh_api_key_hook
-        try:
-            configuration.refresh_api_key_hook(configuration)
-        except OSError as error:
-            name = kfp_client.KF_PIPELINES_SA_TOKEN_ENV
-            raise UserError(f"{name}: can't read the token in {error.filename}: {error.strerror}") from error
-    else:
-        return
+        configuration.refresh_api_key_hook(configuration)
     configuration.api_key_prefix["authorization"] = "Bearer"
 
 

@@ -76,7 +76,7 @@ class Follower:
     def see(self, run: Any) -> None:
         """Take a run's present state."""
         tasks = [task for task in _tasks(run) if task.display_name in self._steps]
-        for task in sorted(tasks, key=lambda task: (task.start_time or task.create_time, task.task_id)):
+        for task in sorted(tasks, key=lambda task: _wall_s(run.created_at, task.start_time)):
             if task.state and self._states.get(task.task_id) != task.state:
                 self._states[task.task_id] = task.state
                 self._tell(task)
@@ -135,7 +135,8 @@ def follow(backend: Backend, run_id: str, steps: dict[str, str], console: Consol
 
 
 def _tasks(run: Any) -> list[Any]:
-    return (run.run_details and run.run_details.task_details) or []
+    told = (run.run_details and run.run_details.task_details) or []
+    return [task for task in told if task.display_name]
 
 
 def _failure(run: Any, steps: dict[str, str]) -> str:

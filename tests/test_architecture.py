@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "potstill"
 LAYERS = [
     ["cli"],
     ["tune", "commands", "serve"],
-    ["local"],
+    ["local", "cluster"],
     ["pipelines"],
     ["components"],
     ["registry", "stream", "scoring", "doctor"],

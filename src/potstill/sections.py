@@ -65,7 +65,7 @@ def read(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> tuple[dict
     if not isinstance(values, dict):
         names = ", ".join([*kind.model_fields][:4])
         raise UserError(f"{path}: a {what} is a mapping of sections ({names}, …)")
-    places = {key: f"{path}:{line}" for key, line in _lines(tree).items()}
+    places = {key: f"{path}:{line}" for key, line in _lines(tree, path).items()}
     for override in overrides:
         key = _apply(values, override)
         places[key] = f"--set {key}"
@@ -84,14 +84,21 @@ def checked(kind: type[S], name: str, values: Mapping[str, Any]) -> S:
         raise UserError(_explain(error, {}, name, kind)) from error
 
 
-def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
-    """Line of each dotted key in the file, counted from 1."""
+def _lines(node: yaml.Node | None, path: Path, prefix: str = "") -> dict[str, int]:
+    """Line of each dotted key in the file, from 1. Of two equal ones YAML's reader takes the last without a word.
+
+    Raises:
+        UserError: a key stands twice.
+    """
     lines: dict[str, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = f"{prefix}{key.value}"
-            lines[name] = key.start_mark.line + 1
-            lines |= _lines(value, f"{name}.")
+            line = key.start_mark.line + 1
+            if name in lines:
+                raise UserError(f"{path}:{line}: {name} stands there twice")
+            lines[name] = line
+            lines |= _lines(value, path, f"{name}.")
     return lines
 
 
@@ -160,11 +167,13 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 def _description(kind: type[BaseModel], location: list[str]) -> str:
     """The one line of why of a setting, or a plain word for a missing section."""
     section: type[BaseModel] | None = kind
-    told = "a recipe needs it"
-    for name in location:
+    told, names = f"a {kind.__name__.lower()} needs it", iter(location)
+    for name in names:
         fields = {field.alias or key: field for key, field in section.model_fields.items()} if section else {}
         if name not in fields:
             break
         told = f"expected: {fields[name].description}" if fields[name].description else told
         section = _section_in(fields[name].annotation)
+        if (named := _section_of_each(fields[name].annotation)) is not None:
+            section, _ = named, next(names, None)
     return told

@@ -22,6 +22,6 @@ for command in (
     *(make.run, make.tune, make.ladder, make.plan, make.compile_),
     *(use.predict, use.serve, use.watch),
     *(govern.models, govern.promote, govern.rollback),
-    cluster.doctor,
+    *(cluster.doctor, cluster.submit, cluster.runs, cluster.schedule),
 ):
     main.add_command(command)

@@ -6,10 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from potstill.cli.shared import root_option, track
-
-# Wider than any list of versions: a name that is to be pasted must not be cut or folded.
-UNCUT_WIDTH = 500
+from potstill.cli.shared import UNCUT_WIDTH, root_option, track
 
 
 @click.command()

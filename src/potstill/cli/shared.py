@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT = 2
 LOG_WIDTH = 120
+# Wider than any list: a name or a link that is to be pasted must not be cut or folded.
+UNCUT_WIDTH = 500
 
 
 class Commands(click.Group):

@@ -1,0 +1,1 @@
+"""What speaks with a Kubeflow Pipelines backend: submitting, following, listing and scheduling runs."""

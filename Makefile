@@ -28,8 +28,9 @@ lint: setup  ## check format, style and types
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
-compile: setup  ## write the KFP packages of the shipped recipes to pipelines/compiled
+compile: setup  ## write the KFP packages of the shipped recipes, and of promote, to pipelines/compiled
 	for recipe in $(RECIPES); do $(BIN)/potstill compile $$recipe; done
+	$(BIN)/python -m potstill.pipelines.promote
 
 manifests: setup  ## render the Kubernetes overlays with the locked images to build/manifests, and check them
 	$(BIN)/python scripts/manifests images.lock.yaml build/manifests

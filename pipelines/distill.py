@@ -71,6 +71,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
         compress_settings: dict = _rest(recipe.compress),  # noqa: B008
         evaluate_settings: dict = _rest(recipe.evaluate),  # noqa: B008
         budget_settings: dict = _rest(budget, "retention", "latency_p95_ms", "size_mb"),  # noqa: B008
+        register_settings: dict = _rest(registration, "model", "promote"),  # noqa: B008
         code_version: str = "image",
     ) -> None:
         """Distil a teacher into a registered int8 student.
@@ -92,7 +93,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
             latency_p95_ms: 95th percentile of the edge model at batch 1 on one thread, at most.
             size_mb: Model file and tokenizer in 10^6 bytes, at most.
             model: Name in the registry.
-            promote: if-better makes a better version the champion; never leaves it a challenger.
+            promote: Who makes an accepted version champion: if-better the run, manual a person in MLflow, or never.
             data_settings: The other settings of the data section, as JSON.
             teacher_settings: The other settings of the teacher section, as JSON.
             signals_settings: The other settings of the signals section, as JSON.
@@ -102,6 +103,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
             compress_settings: The compress section, as JSON.
             evaluate_settings: The evaluate section, as JSON.
             budget_settings: The other settings of the budget section, as JSON.
+            register_settings: The other settings of the register section, as JSON.
             code_version: Version and digest of the code; image means what the image carries.
         """
         known: dict[str, Any] = {"recipe_name": recipe.name, "code_version": code_version}
@@ -202,6 +204,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
                 model=model,
                 promote=promote,
                 champion=rival.output,
+                settings=register_settings,
                 **known,
             )
             registered.set_caching_options(False).set_display_name("Register")

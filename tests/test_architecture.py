@@ -15,7 +15,9 @@ LAYERS = [
     ["local", "cluster"],
     ["pipelines"],
     ["components"],
-    ["registry", "stream", "scoring", "doctor"],
+    ["promotion", "stream", "scoring", "doctor"],
+    ["registry"],
+    ["moves"],
     ["tracking"],
     ["workshop"],
     ["steps"],
@@ -88,7 +90,9 @@ def test_pipelines_know_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("path", of("edge", "registry", "tracking", "cli", "serve"), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", of("edge", "promotion", "registry", "moves", "tracking", "cli", "serve"), ids=lambda p: p.stem
+)
 def test_what_serves_knows_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 

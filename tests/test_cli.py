@@ -16,7 +16,7 @@ from potstill.errors import UserError
 from potstill.registry import Version
 
 
-@pytest.mark.parametrize("command", ["run", "compile", "predict", "watch", "models", "promote", "rollback"])
+@pytest.mark.parametrize("command", ["run", "compile", "predict", "watch", "models", "history", "promote", "rollback"])
 def test_every_command_has_help_with_an_example(command: str):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
@@ -75,6 +75,21 @@ def test_a_listing_cuts_no_name_however_long(monkeypatch: pytest.MonkeyPatch, tm
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) == 2
     assert all(word in result.output.splitlines()[1] for word in (name, "12", "champion", "0.900", run))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["2", "--approved"], "give neither VERSION nor --force with it"),
+        (["--approved", "--force", "--reason", "x"], "give neither VERSION nor --force with it"),
+        (["2", "--force"], "--force needs a --reason"),
+    ],
+)
+def test_promote_refuses_options_that_contradict_each_other(words: list[str], message: str):
+    result = CliRunner().invoke(main, ["promote", "m", *words])
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert message in result.output
 
 
 def test_watch_tells_which_topics_are_too_young_to_be_watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

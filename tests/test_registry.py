@@ -1,7 +1,5 @@
-"""Versions are registered once, serve without torch, and every move of the champion can be told and undone."""
+"""Versions are registered once, with their lineage, and serve without torch."""
 
-import getpass
-import itertools
 import json
 import subprocess
 import sys
@@ -11,46 +9,14 @@ from typing import Any
 
 import mlflow
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from tiny import fresh_mlflow, write_cascade, write_edge
+from tiny import MODEL, Bench, fresh_mlflow, write_cascade, write_edge
 
 from potstill import registry
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
+from potstill.promotion import history
 from potstill.store import folder_digest
-
-MODEL = "reviews"
-
-
-class Bench:
-    """A fresh server on which models are registered."""
-
-    def __init__(self, folder: Path, uri: str) -> None:
-        self.folder = folder
-        self.client = MlflowClient(uri)
-        self.experiment = self.client.create_experiment("reviews", artifact_location=(folder / "artifacts").as_uri())
-        self.numbers = itertools.count(1)
-
-    def register(self, edge: Path, alias: str | None, judged_against: str = "none", **tags: str) -> registry.Registered:
-        return registry.register_edge(
-            MODEL,
-            edge,
-            run_id=self.client.create_run(self.experiment).info.run_id,
-            tags={"edge_digest": folder_digest(edge), **tags},
-            alias=alias,
-            judged_against=judged_against,
-            why="first",
-        )
-
-    def bare(self, count: int) -> None:
-        """Versions without files, where only their numbers matter."""
-        self.client.create_registered_model(MODEL)
-        for number in range(1, count + 1):
-            self.client.create_model_version(MODEL, source=(self.folder / str(number)).as_uri())
-
-    def aliases(self) -> dict[str, str]:
-        return {name: str(v) for name, v in self.client.get_registered_model(MODEL).aliases.items()}
 
 
 @pytest.fixture
@@ -198,11 +164,11 @@ def test_versions_are_listed_with_alias_quality_and_origin(shelf: Bench):
 def test_the_same_edge_model_is_registered_once_and_nothing_moves(bench: Bench):
     edge = write_edge(bench.folder / "edge")
     assert bench.register(edge, "champion") == registry.Registered("1", "champion")
-    before = registry.history(MODEL)
+    before = history(MODEL)
     assert bench.register(edge, "challenger", judged_against="1") == registry.Registered("1", "champion")
     assert [line.version for line in registry.versions(MODEL)] == ["1"]
     assert bench.aliases() == {"champion": "1"}
-    assert registry.history(MODEL) == before
+    assert history(MODEL) == before
 
 
 def test_a_refused_model_is_not_registered_even_if_it_once_was(bench: Bench):
@@ -220,7 +186,7 @@ def test_the_second_model_becomes_challenger_or_champion_as_asked(bench: Bench):
     assert bench.aliases() == {"champion": "1", "challenger": "2"}
     bench.register(write_edge(bench.folder / "c", good=4), "champion", judged_against="1")
     assert bench.aliases() == {"champion": "3", "challenger": "2"}
-    assert [(move.before, move.to) for move in registry.history(MODEL)] == [(None, "1"), ("1", "3")]
+    assert [(move.before, move.to) for move in history(MODEL)] == [(None, "1"), ("1", "3")]
 
 
 def test_lineage_stands_in_the_tags_and_leads_to_the_run(bench: Bench):
@@ -234,7 +200,7 @@ def test_lineage_stands_in_the_tags_and_leads_to_the_run(bench: Bench):
 
 def test_a_model_judged_against_a_champion_that_is_gone_is_not_made_champion(bench: Bench):
     bench.register(write_edge(bench.folder / "a", good=2), "champion")
-    with pytest.raises(UserError, match="the champion is version 1 by now, not none"):
+    with pytest.raises(UserError, match="the champion is version 1 by now, not none, which"):
         bench.register(write_edge(bench.folder / "b", good=3), "champion", judged_against="none")
     assert [line.version for line in registry.versions(MODEL)] == ["1"]
 
@@ -254,116 +220,6 @@ def test_an_unchanged_model_is_judged_as_it_was_then(bench: Bench):
     assert registry.champion_to_beat(MODEL, folder_digest(first)) == "none"
     bench.client.delete_model_version(MODEL, "1")
     assert registry.champion_to_beat(MODEL, folder_digest(second)) == "none"
-
-
-def test_promote_moves_the_champion_and_records_who_when_and_why(bench: Bench):
-    bench.bare(2)
-    registry.promote(MODEL, "1", "the first")
-    move = registry.promote(MODEL, "2", "better on the spring catalogue")
-    assert (move.before, move.to, move.who, move.why) == (
-        "1",
-        "2",
-        getpass.getuser(),
-        "better on the spring catalogue",
-    )
-    assert move.when.endswith("+00:00")
-    assert bench.aliases() == {"champion": "2"}
-    assert registry.history(MODEL)[-1] == move
-
-
-def test_promote_without_a_version_takes_the_challenger(bench: Bench):
-    bench.bare(2)
-    registry.promote(MODEL, "1", "the first")
-    bench.client.set_registered_model_alias(MODEL, "challenger", "2")
-    registry.promote(MODEL, None, "time to change")
-    assert bench.aliases() == {"champion": "2"}
-    with pytest.raises(UserError, match="has no challenger; name a version: 1, 2"):
-        registry.promote(MODEL, None, "again")
-
-
-def test_promoting_the_champion_or_an_unknown_version_is_refused(bench: Bench):
-    bench.bare(1)
-    registry.promote(MODEL, "1", "the first")
-    with pytest.raises(UserError, match="version 1 is the champion already"):
-        registry.promote(MODEL, "1", "again")
-    with pytest.raises(UserError, match="no version 9; there is 1"):
-        registry.promote(MODEL, "9", "a slip")
-    with pytest.raises(UserError, match="did you mean reviews"):
-        registry.promote("revews", "1", "a slip")
-    assert len(registry.history(MODEL)) == 1
-
-
-def test_rollbacks_go_further_and_further_back_until_there_is_nothing(bench: Bench):
-    bench.bare(3)
-    for version in "123":
-        registry.promote(MODEL, version, "newer")
-    assert registry.rollback(MODEL, "complaints").to == "2"
-    assert registry.rollback(MODEL, "more complaints").to == "1"
-    with pytest.raises(UserError, match="no earlier champion"):
-        registry.rollback(MODEL, "yet more")
-    assert bench.aliases() == {"champion": "1"}
-    assert [move.to for move in registry.history(MODEL)] == ["1", "2", "3", "2", "1"]
-
-
-def test_a_rollback_after_a_rollback_and_a_promotion_goes_to_what_served_before(bench: Bench):
-    bench.bare(3)
-    for version in "12":
-        registry.promote(MODEL, version, "newer")
-    registry.rollback(MODEL, "complaints")
-    registry.promote(MODEL, "3", "mended")
-    assert registry.rollback(MODEL, "complaints again").to == "1"
-
-
-def test_rollback_finds_its_way_after_moves_and_deletions_made_elsewhere(bench: Bench):
-    bench.bare(4)
-    for version in "123":
-        registry.promote(MODEL, version, "newer")
-    bench.client.set_registered_model_alias(MODEL, "champion", "4")
-    bench.client.delete_model_version(MODEL, "3")
-    assert registry.rollback(MODEL, "moved by hand").to == "2"
-    assert registry.rollback(MODEL, "further").to == "1"
-
-
-def test_rollback_without_any_champion_is_refused(bench: Bench):
-    bench.bare(1)
-    with pytest.raises(UserError, match="no earlier champion"):
-        registry.rollback(MODEL, "a slip")
-
-
-def test_a_move_made_by_somebody_else_meanwhile_is_not_overwritten(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    bench.bare(3)
-    registry.promote(MODEL, "1", "the first")
-    look = registry._champion
-
-    def somebody_moves_it_after_the_look(found: MlflowClient, model: str) -> str | None:
-        monkeypatch.setattr(registry, "_champion", look)
-        seen = look(found, model)
-        found.set_registered_model_alias(model, "champion", "3")
-        return seen
-
-    monkeypatch.setattr(registry, "_champion", somebody_moves_it_after_the_look)
-    with pytest.raises(UserError, match="the champion is version 3 by now, not 1"):
-        registry.promote(MODEL, "2", "mine")
-    assert bench.aliases() == {"champion": "3"}
-
-
-def test_the_history_drops_its_oldest_moves_before_it_grows_too_wide_for_the_database(bench: Bench):
-    bench.bare(2)
-    for turn in range(14):
-        registry.promote(MODEL, "12"[turn % 2], f"turn {turn}: " + "because " * 100)
-    text = bench.client.get_registered_model(MODEL).tags[registry.HISTORY]
-    assert len(text) <= 5000
-    assert registry.history(MODEL)[-1].why.startswith("turn 13")
-    assert not registry.history(MODEL)[0].why.startswith("turn 0:")
-
-
-def test_a_user_without_a_name_is_recorded_by_number(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    def nameless() -> str:
-        raise KeyError("getpwuid(): uid not found: 10001")
-
-    monkeypatch.setattr(getpass, "getuser", nameless)
-    bench.bare(1)
-    assert registry.promote(MODEL, "1", "in a container").who.startswith("uid ")
 
 
 def test_of_several_tasks_each_answer_is_an_object_of_its_own(bench: Bench):

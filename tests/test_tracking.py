@@ -242,7 +242,7 @@ def test_a_server_that_does_not_answer_is_told_without_credentials(monkeypatch: 
 def test_the_first_question_to_a_server_is_given_up_sooner_than_mlflow_does(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
-    with tracking._soon():
+    with tracking.soon():
         assert tracking.os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"
         assert tracking.os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in tracking.os.environ

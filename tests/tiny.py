@@ -1,4 +1,4 @@
-"""A hand-made edge model whose answers can be worked out on paper, and a fresh MLflow database."""
+"""A hand-made edge model whose answers can be worked out on paper, and a fresh MLflow database to register it in."""
 
 import functools
 import json
@@ -12,6 +12,10 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from potstill import registry
+from potstill.store import folder_digest
+
+MODEL = "reviews"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "kettle"]
 # A text's logits are the sums of its words' rows: (negative, positive). A padding that is not masked would show.
 VALUES = [[100, 0], [0, 0], [0, 0], [0, 0], [0, 2], [2, 0], [0, 0]]
@@ -79,3 +83,47 @@ def fresh_mlflow(folder: Path) -> str:
     """URI of a fresh database in a folder."""
     shutil.copy(_template(), folder / "mlflow.db")
     return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def bare_versions(client: MlflowClient, experiment: str, model: str, count: int) -> None:
+    """Versions without files, each judged against the one before."""
+    run = client.create_run(experiment).info
+    client.create_registered_model(model)
+    for number in range(1, count + 1):
+        tags = {"judged_against": str(number - 1) if number > 1 else "none", "kfp.run_id": f"run-{number}"}
+        client.create_model_version(model, source=run.artifact_uri, run_id=run.run_id, tags=tags)
+
+
+class Bench:
+    """A fresh server on which models are registered."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder = folder
+        self.client = MlflowClient(uri)
+        self.experiment = self.client.create_experiment("reviews", artifact_location=(folder / "artifacts").as_uri())
+
+    def register(self, edge: Path, alias: str | None, judged_against: str = "none", **tags: str) -> registry.Registered:
+        return registry.register_edge(
+            MODEL,
+            edge,
+            run_id=self.client.create_run(self.experiment).info.run_id,
+            tags={"edge_digest": folder_digest(edge), **tags},
+            alias=alias,
+            judged_against=judged_against,
+            why="first",
+        )
+
+    def bare(self, count: int) -> None:
+        """Versions without files, each judged against the one before."""
+        bare_versions(self.client, self.experiment, MODEL, count)
+
+    def tag(self, version: int, **tags: str) -> None:
+        for key, value in tags.items():
+            self.client.set_model_version_tag(MODEL, str(version), key, value)
+
+    def alias(self, alias: str, version: int) -> None:
+        """By hand, as a person does it on MLflow's page."""
+        self.client.set_registered_model_alias(MODEL, alias, str(version))
+
+    def aliases(self) -> dict[str, str]:
+        return {name: str(v) for name, v in self.client.get_registered_model(MODEL).aliases.items()}

@@ -14,6 +14,7 @@ def register(
     model: str,
     promote: str,
     champion: str,
+    settings: dict,
     recipe_name: str,
     code_version: str,
     summary: dsl.Output[dsl.Artifact],
@@ -27,8 +28,9 @@ def register(
         evaluation: What evaluate wrote.
         evaluation_digest: Its digest.
         model: Name in the registry.
-        promote: Whether a better version becomes champion: if-better or never.
+        promote: Who makes an accepted version the champion: if-better, manual or never.
         champion: The version that it was judged against, or none.
+        settings: The other settings of the recipe's register section.
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         summary: Everything measured, the verdict, the version and its alias, as JSON.
@@ -40,27 +42,33 @@ def register(
     from pathlib import Path
 
     from potstill import recipe, registry, sections, tracking
-    from potstill.steps.register import decide, read_evaluation, told, write_outcome
+    from potstill.steps.register import decide, read_evaluation, rehearsed, told, write_outcome
 
-    settings = {"model": model, "promote": promote}
+    values = {**settings, "model": model, "promote": promote}
     tags = {"code_version": code_version, "edge_digest": edge_digest, "evaluation_digest": evaluation_digest}
     with tracking.step("register", recipe_name, tags) as log:
-        section = sections.checked(recipe.Register, "register", settings)
+        section = sections.checked(recipe.Register, "register", values)
         found = read_evaluation(Path(evaluation.path))
-        alias = decide(found.verdict, section.promote)
-        log.params({**settings, "champion": champion})
+        alias, dry_run = decide(found.verdict, section.promote), None
+        log.params({**values, "champion": champion})
         log.tags(found.lineage)
-        registered = registry.register_edge(
-            model,
-            Path(edge.path) / "small",
-            run_id=log.run_id,
-            tags={**found.lineage, **tags, **log.lineage, "recipe": recipe_name, **found.quality},
-            alias=alias,
-            judged_against=champion,
-            why=f"{promote}, by the pipeline run {log.lineage['kfp.run_id']}",
-        )
-        print(told(found.verdict, model, registered.version, registered.alias))
-        complete = write_outcome(found, registered.version, registered.alias, Path(summary.path), Path(report.path))
+        if section.dry_run:
+            known, registered = registry.registered(model, edge_digest), registry.Registered(None, None)
+            dry_run = rehearsed(model, alias, known.version if known else None)
+        else:
+            lineage = {**found.lineage, **tags, **log.lineage, "recipe": recipe_name, "promote": promote}
+            registered = registry.register_edge(
+                model,
+                Path(edge.path) / "small",
+                run_id=log.run_id,
+                tags={**lineage, **found.quality},
+                alias=alias,
+                judged_against=champion,
+                why=f"promote: {promote}, by the pipeline run {log.lineage['kfp.run_id']}",
+            )
+        version, given = registered.version, registered.alias
+        print(dry_run or told(found.verdict, model, version, given, section.promote))
+        complete = write_outcome(found, version, given, dry_run, Path(summary.path), Path(report.path))
         log.conclude(complete["verdict"], found.metrics)
         log.report(Path(report.path), "report.html")
     return registered.version or "none"

@@ -631,13 +631,19 @@ class Budget(Section):
     size_mb: float = Field(50.0, gt=0, le=100_000, description="Model file and tokenizer, in 10^6 bytes, at most.")
 
 
+Promote = Literal["never", "manual", "if-better"]
+
+
 class Register(Section):
     """Where the model goes."""
 
-    model: str = Field(min_length=1, pattern=r"^[^/:@%\"']+$", description="Name in the registry.")
-    promote: Literal["if-better", "never"] = Field(
-        "if-better", description="Whether a better version becomes champion."
+    model: str = Field(min_length=1, max_length=200, pattern=r"^[^/:@%\"']+$", description="Name in the registry.")
+    promote: Promote = Field(
+        "if-better",
+        description="Who makes an accepted version the champion: the run if it is better, a person's approval in MLflow"
+        " (manual), or a person's command alone (never).",
     )
+    dry_run: bool = Field(False, description="Only say what would become of the model: register and move nothing.")
 
 
 class Recipe(Section):

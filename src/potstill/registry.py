@@ -1,17 +1,14 @@
-"""The model registry: versions with their lineage, the aliases champion and challenger, and every move of them."""
+"""The model registry: versions with their lineage, found by name, alias or number."""
 
 import contextlib
 import datetime
 import difflib
-import getpass
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -26,14 +23,23 @@ from potstill import edge, outcomes
 from potstill import inputs as inputs_module
 from potstill.errors import UserError
 from potstill.inputs import Features
-from potstill.tracking import client
+from potstill.moves import (
+    CHALLENGER,
+    CHAMPION,
+    NONE,
+    REGISTRATION,
+    LostRaceError,
+    Standing,
+    is_claim,
+    look,
+    move,
+    noticed,
+    withdraw,
+)
+from potstill.tracking import PIPELINE_RUN, client
 
-CHAMPION, CHALLENGER, NONE = "champion", "challenger", "none"
-HISTORY = "potstill.history"
-# The width of MLflow's database column. Its own check allows more, which PostgreSQL then refuses.
-HISTORY_LENGTH = 5000
-WHY_LENGTH = 500
-ROLLBACK = "rollback: "
+# Tags: what a version was judged against, what else changes when it is judged anew, and the recipe's policy.
+AGAINST, JUDGEMENT, POLICY = "judged_against", ("evaluation_digest", "metric", "quality"), "promote"
 # What a version needs where it serves; nothing more is installed there.
 SERVING_LIBRARIES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "tokenizers")
 
@@ -59,17 +65,6 @@ class Version:
     pipeline_run: str
 
 
-@dataclass(frozen=True)
-class Move:
-    """One move of the champion alias."""
-
-    before: str | None
-    to: str
-    who: str
-    when: str
-    why: str
-
-
 def register_edge(
     model: str,
     folder: Path,
@@ -83,6 +78,7 @@ def register_edge(
     """Register an edge model as a new version with its lineage as tags, and give it an alias.
 
     The very same model, known by the tag `edge_digest`, is registered once: its version is returned and nothing moves.
+    If it was judged anew, against another champion, its tags say so, and no approval of it counts any more.
 
     Args:
         model: name in the registry.
@@ -94,40 +90,51 @@ def register_edge(
         why: reason of the move, for the history.
 
     Raises:
-        UserError: the champion changed since the model was judged.
+        UserError: the champion changed since the model was judged. Then no version stays.
     """
     if alias is None:
         return Registered(None, None)
     found = client()
     known = _by_digest(found, model, tags["edge_digest"])
     if known is not None:
-        own = [name for name in (CHAMPION, CHALLENGER) if name in _aliases(found, known)]
-        return Registered(_number(known), own[0] if own else None)
+        return _again(found, known, tags, judged_against)
+    seen = noticed(found, model)
     if alias == CHAMPION:
-        _still(found, model, None if judged_against == NONE else judged_against)
+        _still(seen, judged_against)
     number = _log_model(found, model, folder, run_id)
-    for key, value in {**tags, "judged_against": judged_against}.items():
+    for key, value in {**tags, AGAINST: judged_against}.items():
         found.set_model_version_tag(model, number, key, value)
-    if alias == CHAMPION:
-        _move(found, model, number, why, expected=None if judged_against == NONE else judged_against)
-    else:
+    if alias == CHALLENGER:
         found.set_registered_model_alias(model, CHALLENGER, number)
+        return Registered(number, alias)
+    try:
+        move(found, seen, number, REGISTRATION, why)
+    except LostRaceError:
+        # The next run of the recipe judges it against whichever champion there is then.
+        found.delete_model_version(model, number)
+        raise
     return Registered(number, alias)
+
+
+def registered(model: str, edge_digest: str) -> Registered | None:
+    """The version that holds this very edge model, if there is one."""
+    found = client()
+    known = _by_digest(found, model, edge_digest)
+    return None if known is None else _as_registered(look(found, model), known)
 
 
 def champion_to_beat(model: str, edge_digest: str) -> str:
     """Version that a new model has to beat, or `none`.
 
-    A model that is registered already is judged as it was then, never against itself or against its successors: an
+    A model that is or was champion is judged as it was then, never against itself or against its successors: an
     unchanged rerun asks the same question and can reuse the answer.
     """
     found = client()
-    known = _by_digest(found, model, edge_digest)
-    if known is not None:
-        rival = str(known.tags.get("judged_against", NONE))
-        return rival if any(_number(entry) == rival for entry in _versions(found, model)) else NONE
-    champion = _champion(found, model)
-    return champion or NONE
+    known, seen = _by_digest(found, model, edge_digest), look(found, model)
+    if known is not None and number_of(known) in {seen.champion, *(made.to for made in seen.moves)}:
+        rival = str(known.tags.get(AGAINST, NONE))
+        return rival if any(number_of(entry) == rival for entry in entries(found, model)) else NONE
+    return seen.champion or NONE
 
 
 @contextlib.contextmanager
@@ -149,7 +156,7 @@ def named(reference: str) -> tuple[str, str]:
         UserError: no such model, alias or version.
     """
     entry = _resolve(client(), reference)
-    return entry.name, _number(entry)
+    return entry.name, number_of(entry)
 
 
 def download_edge(model: str, version: str, to: Path) -> Path:
@@ -159,7 +166,7 @@ def download_edge(model: str, version: str, to: Path) -> Path:
         UserError: no such model or version, or its files are gone.
     """
     found = client()
-    return _download(found, _version(found, model, version), to)
+    return _download(found, entry_of(found, model, version), to)
 
 
 def versions(model: str | None = None) -> list[Version]:
@@ -169,99 +176,32 @@ def versions(model: str | None = None) -> list[Version]:
         UserError: no such model.
     """
     found = client()
-    names = [_checked(found, model)] if model else sorted(m.name for m in found.search_registered_models())
-    return [_line(found, entry) for name in names for entry in _versions(found, name)]
+    names = [checked(found, model)] if model else sorted(_names(found))
+    return [_line(look(found, name), entry) for name in names for entry in entries(found, name)]
 
 
-def promote(model: str, version: str | None, reason: str) -> Move:
-    """Make a version the champion; none: the challenger.
-
-    Raises:
-        UserError: no such model or version, no challenger, it is the champion already, or the alias has moved
-            since it was looked at.
-    """
-    found = client()
-    _checked(found, model)
-    wanted = version or _alias(found, model, CHALLENGER)
-    if wanted is None:
-        raise UserError(f"{model} has no challenger; name a version: {_numbers(found, model)}")
-    _version(found, model, wanted)
-    champion = _champion(found, model)
-    if champion == wanted:
-        raise UserError(f"{model}: version {wanted} is the champion already")
-    return _move(found, model, wanted, reason, expected=champion)
+def _again(found: MlflowClient, known: ModelVersion, tags: Mapping[str, str], judged_against: str) -> Registered:
+    """A version that is there already, with its newest judgement."""
+    seen = look(found, known.name)
+    if known.tags.get(AGAINST) != judged_against:
+        judgement = {AGAINST: judged_against} | {name: tags[name] for name in JUDGEMENT if name in tags}
+        for key, value in judgement.items():
+            found.set_model_version_tag(known.name, number_of(known), key, value)
+        withdraw(found, known.name, number_of(known), seen.aliases)
+    return _as_registered(seen, known)
 
 
-def rollback(model: str, reason: str) -> Move:
-    """Make the champion before the present one the champion again. A second rollback goes one further back.
-
-    Raises:
-        UserError: no such model, or no earlier champion.
-    """
-    found = client()
-    _checked(found, model)
-    champion = _champion(found, model)
-    there = {_number(entry) for entry in _versions(found, model)}
-    past = _reign(history(model))
-    # Somebody may have moved or removed the alias, or deleted a version, in MLflow's own pages.
-    if past and past[-1] == champion:
-        past.pop()
-    earlier = [version for version in past if version in there and version != champion]
-    if not earlier:
-        raise UserError(f"{model}: there is no earlier champion to go back to")
-    return _move(found, model, earlier[-1], f"{ROLLBACK}{reason}", expected=champion)
+def _as_registered(seen: Standing, version: ModelVersion) -> Registered:
+    own = [alias for alias in (CHAMPION, CHALLENGER) if seen.aliases.get(alias) == number_of(version)]
+    return Registered(number_of(version), own[0] if own else None)
 
 
-def history(model: str) -> list[Move]:
-    """Every move of the champion alias, oldest first."""
-    text = client().get_registered_model(model).tags.get(HISTORY, "[]")
-    return [Move(**move) for move in json.loads(text)]
-
-
-def _reign(moves: list[Move]) -> list[str]:
-    """The champions that a rollback can go back through, the present one last.
-
-    A rollback takes the last one off again, so that the next rollback goes further back instead of to and fro.
-    """
-    past: list[str] = []
-    for move in moves:
-        if move.why.startswith(ROLLBACK) and move.to in past[:-1]:
-            del past[len(past) - past[::-1].index(move.to) :]
-        else:
-            past.append(move.to)
-    return past
-
-
-def _move(found: MlflowClient, model: str, version: str, why: str, expected: str | None) -> Move:
-    """Move the champion alias if it still is where it was seen, and record the move."""
-    _still(found, model, expected)
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    move = Move(expected, version, _user(), now, why[:WHY_LENGTH])
-    moves = [asdict(entry) for entry in [*history(model), move]]
-    while len(json.dumps(moves)) > HISTORY_LENGTH and len(moves) > 1:
-        moves.pop(0)
-    found.set_registered_model_alias(model, CHAMPION, version)
-    found.set_registered_model_tag(model, HISTORY, json.dumps(moves))
-    if _alias(found, model, CHALLENGER) == version:
-        found.delete_registered_model_alias(model, CHALLENGER)
-    return move
-
-
-def _user() -> str:
-    """Who is at work; a container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
-def _still(found: MlflowClient, model: str, expected: str | None) -> None:
-    """Refuse to move an alias that somebody else has moved since it was looked at."""
-    seen = _champion(found, model)
-    if seen != expected:
+def _still(seen: Standing, judged_against: str) -> None:
+    """Refuse a model that was judged against another champion than there is."""
+    if (seen.champion or NONE) != judged_against:
         raise UserError(
-            f"{model}: the champion is version {seen or NONE} by now, not {expected or NONE}; "
-            "look at `potstill models` and decide again"
+            f"{seen.model}: the champion is version {seen.champion or NONE} by now, not {judged_against}, which this "
+            "model was judged against; run the recipe again to judge it anew"
         )
 
 
@@ -325,87 +265,84 @@ def _resolve(found: MlflowClient, reference: str) -> ModelVersion:
     """NAME, NAME@ALIAS or NAME/VERSION as a version."""
     if "/" in reference:
         name, _, number = reference.partition("/")
-        return _version(found, name, number)
+        return entry_of(found, name, number)
     name, _, alias = reference.partition("@")
-    _checked(found, name)
+    checked(found, name)
     wanted = alias or CHAMPION
-    holder = _alias(found, name, wanted)
+    holder = look(found, name).aliases.get(wanted)
     if holder is None:
-        raise UserError(f"{name} has no {wanted}; name a version: {_numbers(found, name)}")
-    return _version(found, name, holder)
+        raise UserError(f"{name} has no {wanted}; name a version: {numbers(found, name)}")
+    return entry_of(found, name, holder)
 
 
-def _checked(found: MlflowClient, model: str) -> str:
-    """The name of a model that is there."""
+def checked(found: MlflowClient, model: str) -> str:
+    """The name of a model that is there.
+
+    Raises:
+        UserError: no such model.
+    """
     try:
         found.get_registered_model(model)
     except MlflowException as error:
-        names = [entry.name for entry in found.search_registered_models()]
+        names = _names(found)
         near = difflib.get_close_matches(model, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"registered: {', '.join(names) or 'none yet'}"
         raise UserError(f"{model}: no such registered model; {hint}") from error
     return model
 
 
-def _version(found: MlflowClient, model: str, version: str) -> ModelVersion:
-    _checked(found, model)
-    for entry in _versions(found, model):
-        if _number(entry) == version:
+def _names(found: MlflowClient) -> list[str]:
+    return [entry.name for entry in found.search_registered_models() if not is_claim(entry.name)]
+
+
+def entry_of(found: MlflowClient, model: str, version: str) -> ModelVersion:
+    """A version by its number.
+
+    Raises:
+        UserError: no such model or version.
+    """
+    checked(found, model)
+    for entry in entries(found, model):
+        if number_of(entry) == version:
             return entry
-    raise UserError(f"{model}: no version {version}; there is {_numbers(found, model)}")
+    raise UserError(f"{model}: no version {version}; there is {numbers(found, model)}")
 
 
-def _versions(found: MlflowClient, model: str) -> list[ModelVersion]:
+def entries(found: MlflowClient, model: str) -> list[ModelVersion]:
     """All versions, newest first."""
-    entries: list[ModelVersion] = []
+    there: list[ModelVersion] = []
     token = None
     while True:
         page = found.search_model_versions(f"name='{model}'", page_token=token)
-        entries += page
+        there += page
         token = page.token
         if not token:
-            return sorted(entries, key=lambda entry: -int(entry.version))
+            return sorted(there, key=lambda entry: -int(entry.version))
 
 
-def _number(version: ModelVersion) -> str:
+def number_of(version: ModelVersion) -> str:
     """A version's number as text: MLflow gives an int from a database, a str from a server."""
     return str(version.version)
 
 
 def _by_digest(found: MlflowClient, model: str, edge_digest: str) -> ModelVersion | None:
     """The version that holds this very edge model."""
-    matches = [entry for entry in _versions(found, model) if entry.tags.get("edge_digest") == edge_digest]
+    matches = [entry for entry in entries(found, model) if entry.tags.get("edge_digest") == edge_digest]
     return matches[-1] if matches else None
 
 
-def _aliases(found: MlflowClient, version: ModelVersion) -> list[str]:
-    aliases: dict[str, Any] = found.get_registered_model(version.name).aliases
-    return sorted(alias for alias, number in aliases.items() if str(number) == _number(version))
+def numbers(found: MlflowClient, model: str) -> str:
+    """The versions that a model has, in words."""
+    return ", ".join(number_of(entry) for entry in reversed(entries(found, model))) or "no version"
 
 
-def _alias(found: MlflowClient, model: str, alias: str) -> str | None:
-    try:
-        number = found.get_registered_model(model).aliases.get(alias)
-    except MlflowException:
-        return None
-    return None if number is None else str(number)
-
-
-def _champion(found: MlflowClient, model: str) -> str | None:
-    return _alias(found, model, CHAMPION)
-
-
-def _numbers(found: MlflowClient, model: str) -> str:
-    return ", ".join(_number(entry) for entry in reversed(_versions(found, model))) or "no version"
-
-
-def _line(found: MlflowClient, entry: ModelVersion) -> Version:
+def _line(seen: Standing, entry: ModelVersion) -> Version:
     return Version(
         model=entry.name,
-        version=_number(entry),
-        aliases=tuple(_aliases(found, entry)),
+        version=number_of(entry),
+        aliases=tuple(sorted(alias for alias, number in seen.aliases.items() if number == number_of(entry))),
         quality=" ".join(entry.tags[name] for name in ("metric", "quality") if name in entry.tags),
         created=datetime.datetime.fromtimestamp(entry.creation_timestamp / 1000),
         dataset_digest=entry.tags.get("dataset_digest", ""),
-        pipeline_run=entry.tags.get("kfp.run_id", ""),
+        pipeline_run=entry.tags.get(PIPELINE_RUN, ""),
     )

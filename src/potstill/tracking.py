@@ -1,11 +1,12 @@
 """MLflow runs: one parent a pipeline run, a nested run a step.
 
-The parts of the environment that say where things are recorded are read here, and nowhere below: `MLFLOW_TRACKING_URI`,
-`POTSTILL_RUN_ID`, the pipeline run's identity, and `MLFLOW_RUN_ID`, a run that KFP's own MLflow plugin opened for the
-step (its proposal 12862). None changes a result.
+The parts of the environment that say where things are recorded are read here, and nowhere below: `MLFLOW_TRACKING_URI`
+with MLflow's credentials, `POTSTILL_RUN_ID`, the pipeline run's identity, and `MLFLOW_RUN_ID`, a run that KFP's own
+MLflow plugin opened for the step (its proposal 12862). None changes a result.
 """
 
 import contextlib
+import getpass
 import importlib.util
 import io
 import json
@@ -18,10 +19,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
 from potstill.errors import UserError
@@ -38,6 +41,7 @@ EXIT_BAD_INPUT = 2
 SUCCESS = {"SUCCEEDED", "COMPLETE"}
 # Three retries take about 13 seconds, enough for a server's short breaks; the timeout is in seconds.
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+UNAUTHENTICATED = 401
 # MLflow's own bars and links would stand between a command's lines.
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
@@ -46,7 +50,7 @@ def client() -> MlflowClient:
     """A client of the server or database that `MLFLOW_TRACKING_URI` names.
 
     Raises:
-        UserError: nothing answers there.
+        UserError: nothing answers there, or it doesn't know who asks.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
@@ -57,13 +61,39 @@ def client() -> MlflowClient:
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        with _soon():
+        with soon():
             found = MlflowClient(uri)
             found.search_experiments(max_results=1)
     except (MlflowException, ImportError) as error:
-        reason = str(error).splitlines()[0].replace(uri, public(uri))
-        raise UserError(f"MLflow at {public(uri)} does not answer: {reason}") from error
+        if isinstance(error, MlflowException) and error.get_http_status_code() == UNAUTHENTICATED:
+            raise UserError(_unknown(uri)) from error
+        raise UserError(f"MLflow at {public(uri)} does not answer: {reason(error, uri)}") from error
     return found
+
+
+def _unknown(uri: str) -> str:
+    """What to do where a server doesn't know who asks."""
+    name, variables = _account(uri), "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if name is None:
+        return f"MLflow at {public(uri)} wants to know who asks: set {variables}"
+    return f"MLflow at {public(uri)} refuses user {name}: unknown, or the password is wrong; check {variables}"
+
+
+def user() -> str:
+    """Who is at work: the account at MLflow or, without one, on this machine; a container's user may have no name."""
+    try:
+        return _account(os.environ.get("MLFLOW_TRACKING_URI", "")) or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _account(uri: str) -> str | None:
+    return read_mlflow_creds().username or urlsplit(uri).username
+
+
+def reason(error: BaseException, uri: str) -> str:
+    """The first line of an error, without the credentials that an address in it may carry."""
+    return str(error).splitlines()[0].replace(uri, public(uri))
 
 
 def public(uri: str) -> str:
@@ -72,8 +102,8 @@ def public(uri: str) -> str:
 
 
 @contextlib.contextmanager
-def _soon() -> Iterator[None]:
-    """Find out within seconds whether a server is there: MLflow by itself tries for minutes.
+def soon() -> Iterator[None]:
+    """Give a server seconds to answer while the block runs: MLflow by itself tries for minutes.
 
     The environment's own settings are respected.
     """
@@ -83,7 +113,7 @@ def _soon() -> Iterator[None]:
         yield
     finally:
         for name in ours:
-            del os.environ[name]
+            os.environ.pop(name, None)
 
 
 def open_run(recipe_name: str, recipe: Mapping[str, Any], artifacts: Path | None) -> None:

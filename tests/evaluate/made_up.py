@@ -163,6 +163,7 @@ def summary(outcomes: int, *, accepted: bool = True, champion: bool = False, nam
         "verdict": json.loads(verdict.to_json()),
         "version": "5" if accepted else None,
         "alias": "champion" if accepted else None,
+        "dry_run": None,
         "confusion": {"sentiment": {"names": names, "counts": confusion.tolist()}},
         "curves": {
             model: [

@@ -177,6 +177,26 @@ def test_predict_models_promote_and_rollback(shop: Shop, first: dict[str, Any]):
     assert "champion" in shop.potstill("models", "tiny").stdout
 
 
+def test_a_dry_run_registers_nothing_and_says_so_in_capitals(shop: Shop, first: dict[str, Any]):
+    dry = shop.run("register.dry_run=true", "register.model=dry")
+    words = "DRY RUN, NOTHING IS REGISTERED OR MOVED: THIS MODEL WOULD HAVE BECOME CHAMPION OF dry"
+    assert (dry["dry_run"], dry["version"], dry["alias"]) == (words, None, None)
+    assert words in dry["stdout"]
+    assert words in (shop.root / "latest" / "report.html").read_text()
+    assert "dry" not in [entry.name for entry in shop.client().search_registered_models()]
+
+
+def test_under_manual_promotion_a_version_waits_for_an_approval_in_mlflow(shop: Shop, first: dict[str, Any]):
+    waiting = shop.run("register.promote=manual", "register.model=slow")
+    assert (waiting["version"], waiting["alias"]) == ("1", "challenger")
+    assert "slow version 1, challenger; it waits for a person's approval in MLflow" in waiting["stdout"]
+    shop.client().set_registered_model_alias("slow", "approved", "1")
+    done = shop.potstill("promote", "slow", "--approved")
+    assert done.stdout == "slow: champion is now version 1 (was none), approved in MLflow\n", done.stderr
+    run = shop.client().get_model_version("slow", "1").tags["kfp.run_id"]
+    assert shop.potstill("history", "slow").stdout.splitlines()[-1].endswith(run)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

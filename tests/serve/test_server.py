@@ -19,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 from tiny import fresh_mlflow, write_edge
 
-from potstill import registry
+from potstill import promotion, registry
 from potstill.store import folder_digest
 
 MODEL = "reviews"
@@ -143,10 +143,10 @@ def test_a_moved_alias_takes_over_and_rolls_back_without_a_lost_request(shop: Sh
     clients = [threading.Thread(target=hammer) for _ in range(4)]
     for client in clients:
         client.start()
-    registry.promote(MODEL, None, "better")
+    promotion.promote(MODEL, None, "better", force=True)
     service.said("reviews version 2 takes over")
     until(lambda: {version for version, _ in answers[-20:]} == {"2"}, lambda: answers[-20:])
-    registry.rollback(MODEL, "worse")
+    promotion.rollback(MODEL, "worse")
     service.said("reviews version 1 takes over")
     until(lambda: {version for version, _ in answers[-20:]} == {"1"}, lambda: answers[-20:])
     asking.set()
@@ -163,10 +163,10 @@ def test_a_version_that_cannot_be_opened_does_not_take_over(shop: Shop):
     assert service.version() == "1"
     (broken / "model.onnx").write_bytes(b"no graph")
     shop.register(broken)
-    registry.promote(MODEL, None, "by mistake")
+    promotion.promote(MODEL, None, "by mistake", force=True)
     service.said(r"still serving version 1: reviews version 2 can't be served")
     assert service.version() == "1"
-    registry.rollback(MODEL, "it is broken")
+    promotion.rollback(MODEL, "it is broken")
     time.sleep(1)
     assert "".join(service.lines).count("still serving") == 1
 
@@ -264,7 +264,7 @@ def test_a_download_that_failed_is_tried_again(shop: Shop):
     assert service.version() == "1"
     shop.register(write_edge(shop.folder / "edge-2", good=1.0))
     (shop.folder / "artifacts").rename(shop.folder / "away")
-    registry.promote(MODEL, None, "while its files are away")
+    promotion.promote(MODEL, None, "while its files are away", force=True)
     service.said("still serving version 1")
     (shop.folder / "away").rename(shop.folder / "artifacts")
     service.said("reviews version 2 takes over")
@@ -277,7 +277,7 @@ def test_only_the_last_two_versions_are_kept_and_nothing_stays_behind(shop: Shop
     service = shop.serve(MODEL)
     service.ask()
     for version in ("2", "3"):
-        registry.promote(MODEL, version, "newer")
+        promotion.promote(MODEL, version, "newer", force=True)
         service.said(f"reviews version {version} takes over")
     assert sorted(path.name for path in shop.state().iterdir() if path.name.isdecimal()) == ["2", "3"]
     service.process.terminate()

@@ -87,7 +87,7 @@ def test_no_test_is_torn_between_splits(clicks: Line):
 def test_the_report_of_every_kind_tells_its_metrics(kind: str, tmp_path: Path, request: pytest.FixtureRequest):
     folder = request.getfixturevalue(f"{kind}_evaluation")
     found, drawn = summary_in(folder), json.loads((folder / "figures.json").read_text())
-    write_report(tmp_path / "report.html", found | {"version": "1", "alias": "champion"}, drawn)
+    write_report(tmp_path / "report.html", found | {"version": "1", "alias": "champion", "dry_run": None}, drawn)
     page = (tmp_path / "report.html").read_text()
     assert all(meaning["title"] in page for meaning in found["metrics"].values())
     assert ("equal forecasts count half" in page) == (kind == "clicks")
@@ -195,5 +195,5 @@ def test_a_teacher_that_gains_nothing_is_refused_in_words_and_in_json_that_all_c
     assert "mase" not in found["metrics"]
     assert "retention: the teacher gains nothing over the plain forecast" in found["verdict"]["reasons"]
     drawn = json.loads((tmp_path / "evaluation" / "figures.json").read_text())
-    write_report(tmp_path / "report.html", found | {"version": None, "alias": None}, drawn)
+    write_report(tmp_path / "report.html", found | {"version": None, "alias": None, "dry_run": None}, drawn)
     assert "nan" not in (tmp_path / "report.html").read_text().split("<svg")[0].lower()

@@ -60,6 +60,6 @@ def test_refusal_is_measured_for_every_model_and_reported(careful: Line, tmp_pat
     assert small["scope_recall"] == pytest.approx(1 - np.mean([a["in_scope"] for a in outside]))
     foreign = np.repeat([0, 1], [len(inside), len(outside)])
     assert small["scope_auroc"] == pytest.approx(roc_auc_score(foreign, [-a["confidence"] for a in inside + outside]))
-    summary = found | {"version": None, "alias": None}
+    summary = found | {"version": None, "alias": None, "dry_run": None}
     write_report(tmp_path / "report.html", summary, json.loads((folder / "figures.json").read_text()))
     assert "120 texts that no label fits" in (tmp_path / "report.html").read_text()

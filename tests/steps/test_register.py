@@ -10,7 +10,7 @@ from potstill.evaluate.candidates import Inputs
 from potstill.evaluate.contract import Comparison, Verdict
 from potstill.recipe import Budget, Evaluate
 from potstill.steps.evaluate import evaluate
-from potstill.steps.register import decide, read_evaluation, told, write_outcome
+from potstill.steps.register import decide, read_evaluation, rehearsed, told, write_outcome
 from tests.steps.conftest import Line
 
 ACCEPTED = Verdict(True, (), (), None)
@@ -28,6 +28,9 @@ def against(better: bool) -> Comparison:
         (replace(ACCEPTED, champion=against(True)), "if-better", "champion"),
         (replace(ACCEPTED, champion=against(False)), "if-better", "challenger"),
         (ACCEPTED, "never", "challenger"),
+        (ACCEPTED, "manual", "challenger"),
+        (replace(ACCEPTED, champion=against(True)), "manual", "challenger"),
+        (REFUSED, "manual", None),
         (replace(ACCEPTED, champion=against(True)), "never", "challenger"),
         (REFUSED, "if-better", None),
         (replace(REFUSED, champion=against(True)), "if-better", None),
@@ -38,7 +41,7 @@ def test_the_alias_that_a_model_earns(verdict: Verdict, promote, alias: str | No
     assert decide(verdict, promote) == alias
 
 
-@given(st.booleans(), st.sampled_from([None, True, False]), st.sampled_from(["if-better", "never"]))
+@given(st.booleans(), st.sampled_from([None, True, False]), st.sampled_from(["if-better", "manual", "never"]))
 def test_no_refused_and_no_worse_model_ever_becomes_champion(accepted: bool, better: bool | None, promote):
     verdict = Verdict(accepted, (), (), None if better is None else against(better))
     if decide(verdict, promote) == "champion":
@@ -48,9 +51,25 @@ def test_no_refused_and_no_worse_model_ever_becomes_champion(accepted: bool, bet
 
 
 def test_a_refusal_tells_its_reasons_and_a_version_its_alias():
-    assert told(REFUSED, "m", None, None) == "refused: size: too large"
-    assert told(ACCEPTED, "m", "3", "challenger") == "m version 3, challenger"
-    assert told(ACCEPTED, "m", "3", None) == "m version 3"
+    assert told(REFUSED, "m", None, None, "if-better") == "refused: size: too large"
+    assert told(ACCEPTED, "m", "3", "challenger", "never") == "m version 3, challenger"
+    assert told(ACCEPTED, "m", "3", None, "manual") == "m version 3"
+    waits = "m version 3, challenger; it waits for a person's approval in MLflow"
+    assert told(ACCEPTED, "m", "3", "challenger", "manual") == waits
+
+
+@pytest.mark.parametrize(
+    ("alias", "known", "words"),
+    [
+        ("champion", None, "THIS MODEL WOULD HAVE BECOME CHAMPION OF m"),
+        ("challenger", None, "THIS MODEL WOULD HAVE BECOME CHALLENGER OF m"),
+        (None, None, "THE CONTRACT WOULD HAVE REFUSED THIS MODEL"),
+        (None, "3", "THE CONTRACT WOULD HAVE REFUSED THIS MODEL"),
+        ("champion", "3", "THIS MODEL IS VERSION 3 OF m ALREADY"),
+    ],
+)
+def test_a_dry_run_says_in_capitals_what_would_have_become_of_the_model(alias, known: str | None, words: str):
+    assert rehearsed("m", alias, known) == f"DRY RUN, NOTHING IS REGISTERED OR MOVED: {words}"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +108,17 @@ def test_confusion_and_figures_agree(evaluation: Path):
 
 def test_the_outcome_is_written_with_version_and_alias(evaluation: Path, tmp_path: Path):
     found = read_evaluation(evaluation)
-    write_outcome(found, "8", "challenger", tmp_path / "summary", tmp_path / "report")
+    write_outcome(found, "8", "challenger", None, tmp_path / "summary", tmp_path / "report")
     summary = json.loads((tmp_path / "summary").read_text())
     assert (summary["version"], summary["alias"]) == ("8", "challenger")
-    assert "version 8 of tiny, challenger" in (tmp_path / "report").read_text()
+    page = (tmp_path / "report").read_text()
+    assert "version 8 of tiny, challenger" in page
+    assert "DRY RUN" not in page
+
+
+def test_a_dry_run_stands_on_top_of_the_report_and_in_the_summary(evaluation: Path, tmp_path: Path):
+    words = rehearsed("tiny", "champion", None)
+    complete = write_outcome(read_evaluation(evaluation), None, None, words, tmp_path / "summary", tmp_path / "report")
+    assert complete["dry_run"] == words == json.loads((tmp_path / "summary").read_text())["dry_run"]
+    page = (tmp_path / "report").read_text()
+    assert page.index(words) < page.index("Accepted")

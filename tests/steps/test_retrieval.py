@@ -93,7 +93,7 @@ def test_float_and_torch_choose_alike_over_the_test_rows_answers(desk: Line):
 
 
 def test_the_report_tells_what_was_searched(evaluation: Path, tmp_path: Path):
-    summary = summary_in(evaluation) | {"version": None, "alias": None}
+    summary = summary_in(evaluation) | {"version": None, "alias": None, "dry_run": None}
     write_report(tmp_path / "report.html", summary, json.loads((evaluation / "figures.json").read_text()))
     page = (tmp_path / "report.html").read_text()
     assert "recall@1" in page

@@ -116,7 +116,7 @@ def test_the_edge_model_answers_every_task_and_the_predictions_say_who_said_what
 
 
 def test_the_report_draws_every_task(evaluation: Path, tmp_path: Path):
-    summary = summary_in(evaluation) | {"version": None, "alias": None}
+    summary = summary_in(evaluation) | {"version": None, "alias": None, "dry_run": None}
     figures = json.loads((evaluation / "figures.json").read_text())
     write_report(tmp_path / "report.html", summary, figures)
     page = (tmp_path / "report.html").read_text()

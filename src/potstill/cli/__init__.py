@@ -21,7 +21,7 @@ def main() -> None:
 for command in (
     *(make.run, make.tune, make.ladder, make.plan, make.compile_),
     *(use.predict, use.serve, use.watch),
-    *(govern.models, govern.promote, govern.rollback),
+    *(govern.models, govern.history, govern.promote, govern.rollback),
     *(cluster.doctor, cluster.submit, cluster.runs, cluster.schedule),
 ):
     main.add_command(command)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from potstill.cli.shared import (
     checked,
@@ -58,6 +59,8 @@ def _show(console: Console, folder: Path, root: Path, model: str) -> None:
     if summary["version"]:
         alias = f", {summary['alias']}" if summary["alias"] else ""
         console.print(f"[bold green]accepted[/]: {model} version {summary['version']}{alias}")
+    elif summary["dry_run"]:
+        console.print(f"[bold red]{escape(summary['dry_run'])}[/]", soft_wrap=True)
     else:
         console.print(f"[bold red]refused[/]: {'; '.join(verdict['reasons'])}")
     latest = root / "latest"

@@ -20,7 +20,7 @@ def main() -> None:
 
 for command in (
     *(make.run, make.tune, make.ladder, make.plan, make.compile_),
-    *(use.predict, use.serve, use.watch),
+    *(use.predict, use.serve, use.watch, use.drift),
     *(govern.models, govern.promote, govern.rollback),
 ):
     main.add_command(command)

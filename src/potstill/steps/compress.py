@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from potstill.compress.settle import TEMPERED
+from potstill.drift.profile import learn_from_dataset, write_profile
 from potstill.outcomes import parts_of
 from potstill.recipe import Compress
 from potstill.steps.made import First, Origin
@@ -41,6 +42,7 @@ def compress(
         plain, small = [one for one in made if one.is_float][-1], made[-1]
         shutil.copytree(plain.folder, draft / FLOAT)
         shutil.copytree(small.folder, draft / SMALL)
+        write_profile(draft / SMALL, learn_from_dataset(draft / SMALL, dataset))
         (draft / STEPS).write_text(to_json([asdict(step) for step in press.steps]), encoding="utf-8")
     tempered = [part for part in parts_of(small.outcome) if isinstance(part.outcome, TEMPERED)]
     return {

@@ -28,8 +28,9 @@ lint: setup  ## check format, style and types
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
-compile: setup  ## write the KFP packages of the shipped recipes to pipelines/compiled
+compile: setup  ## write the KFP packages of the shipped recipes, and of monitor, to pipelines/compiled
 	for recipe in $(RECIPES); do $(BIN)/potstill compile $$recipe; done
+	$(BIN)/python -m potstill.pipelines.monitor
 
 clean:  ## remove the environment, caches and runs
 	rm -rf .venv build dist $(ROOT) data .mypy_cache .ruff_cache .pytest_cache .hypothesis

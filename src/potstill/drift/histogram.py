@@ -15,7 +15,7 @@ Counts = npt.NDArray[np.int64]
 # Of a column: numbers `[rows]`, NaN where one is missing, or a list of names, None where one is missing.
 Values = Floats | Sequence[str | None]
 # Ten bins of equally many rows, as is the custom for the population stability index.
-SHARES = np.linspace(0, 1, 11)[1:-1]
+SHARES = np.arange(1, 10) / 10
 MOST_NAMES = 30
 MISSING, OTHER = "missing", "other"
 
@@ -47,7 +47,7 @@ class Ordered:
         if not self.edges:
             return (MISSING, "any")
         least = np.nextafter(self.edges[0], np.inf)
-        # What lies just below zero is no zero, but would be written as a negative one.
+        # From just below zero the way back leads to a negative zero.
         ends = [f"{edge + 0.0:.4g}" for edge in (least, *self.edges[1:])]
         within = (low if low == high else f"{low} – {high}" for low, high in pairwise(ends))
         return (MISSING, f"below {ends[0]}", *within, f"above {ends[-1]}")

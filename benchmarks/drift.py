@@ -18,7 +18,7 @@ import numpy as np
 from potstill.data.rows import sample
 from potstill.drift.compare import LEVEL, Finding, compare
 from potstill.drift.histogram import Histogram, Named, Values
-from potstill.drift.observe import answer_columns, input_columns, text_columns, vectors_of
+from potstill.drift.observe import answer_columns, ask, input_columns, text_columns
 from potstill.drift.pieces import Reader
 from potstill.drift.profile import DISTANCE, Profile, read_profile
 from potstill.edge import EdgeModel
@@ -70,10 +70,10 @@ class View:
         """Every column."""
         texts = [self.model.text(row) for row in rows]
         words = text_columns(self.reader.read(texts), texts, self.reader.unknown, self.profile.frequencies)
-        probabilities = self.model.probabilities(rows)
-        distance = self.profile.scale.distance(vectors_of(self.model, rows, probabilities))
-        answers = answer_columns(self.model, self.model.outcome.answers(probabilities))
-        return words | input_columns(self.model, rows) | answers | {DISTANCE: distance}
+        asked = ask(self.model, rows)
+        answers = answer_columns(self.model, asked.answers)
+        distance = {DISTANCE: self.profile.scale.distance(asked.vectors)}
+        return words | input_columns(self.model, rows) | answers | distance
 
 
 def shifts(view: View, rows: Rows, given: argparse.Namespace) -> Iterator[tuple[str, Columns, Sequence[float]]]:

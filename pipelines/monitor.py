@@ -18,7 +18,7 @@ def build() -> BaseComponent:
     """The DAG: it fails after its report is kept, so that whatever watches runs is told."""
 
     @dsl.pipeline(name=NAME, description="Potstill: production rows against what a model was trained on")
-    def pipeline(model: str, window: str, reference: str = "", psi: float = 0.2) -> None:
+    def pipeline(model: str, window: str, reference: str = "", psi: float = 0.1) -> None:
         """Compare production rows with what a registered model was trained on.
 
         Args:

@@ -16,7 +16,7 @@ from potstill.errors import UserError
 from potstill.registry import Version
 
 
-@pytest.mark.parametrize("command", ["run", "compile", "predict", "watch", "models", "promote", "rollback"])
+@pytest.mark.parametrize("command", ["run", "compile", "predict", "watch", "drift", "models", "promote", "rollback"])
 def test_every_command_has_help_with_an_example(command: str):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from tiny import write_cascade, write_edge
 
 from potstill.drift.check import Result, check
 from potstill.drift.profile import learn, read_profile, write_profile
-from potstill.drift.quality import Quality
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
 from potstill.metrics import Truth
@@ -42,11 +40,8 @@ def labelled(edge: Path, rows: Rows, wrong: float = 0.0) -> Rows:
 def profiled(edge: Path) -> Path:
     """A model with a profile, whose labels are right in nine of ten rows."""
     rows = labelled(edge, reviews(600, 2), wrong=0.1)
-    profile, probabilities = learn(edge, reviews(600, 1), rows)
-    outcome = EdgeModel(edge).outcome
-    truth = Truth(outcome.encode([row["sentiment"] for row in rows]))
-    quality = Quality.measure(outcome, truth, probabilities)
-    write_profile(edge, replace(profile, labels=("sentiment",), quality=quality))
+    truth = Truth(EdgeModel(edge).outcome.encode([row["sentiment"] for row in rows]))
+    write_profile(edge, learn(edge, reviews(600, 1), rows, ("sentiment",), truth))
     return edge
 
 
@@ -137,7 +132,7 @@ def test_too_few_rows_are_refused_with_the_number_that_is_needed(against: Callab
 
 def test_a_profile_of_few_rows_is_refused_with_a_way_out(tmp_path: Path):
     small = write_edge(tmp_path / "small")
-    write_profile(small, learn(small, reviews(50, 1), reviews(50, 2))[0])
+    write_profile(small, learn(small, reviews(50, 1), reviews(50, 2)))
     pq.write_table(pa.Table.from_pylist(reviews(500, 3)), tmp_path / "window.parquet")
     with pytest.raises(UserError, match=r"50 rows of the training data are too few .* --reference .* --psi"):
         check("tiny", small, str(tmp_path / "window.parquet"), None, 0.2)

@@ -52,7 +52,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     uri = fresh_mlflow(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     edge = write_edge(tmp_path / "edge")
-    write_profile(edge, learn(edge, reviews(1, 0.5), reviews(2, 0.5))[0])
+    write_profile(edge, learn(edge, reviews(1, 0.5), reviews(2, 0.5)))
     experiment = MlflowClient(uri).create_experiment("reviews", artifact_location=(tmp_path / "artifacts").as_uri())
     registry.register_edge(
         "reviews",

@@ -241,7 +241,7 @@ def watch(
 @click.option(
     "--psi",
     type=click.FloatRange(0.01, 10),
-    default=0.2,
+    default=0.1,
     show_default=True,
     help="Stability index from which on a difference that is beyond chance counts as drift.",
 )

@@ -7,13 +7,12 @@ from pathlib import Path
 from potstill.data.rows import sample
 from potstill.drift.compare import LEVEL, Finding, compare, rows_needed
 from potstill.drift.histogram import Values
-from potstill.drift.observe import Row, answer_columns, carried, input_columns, text_columns, vectors_of
+from potstill.drift.observe import Row, answer_columns, ask, carried, input_columns, text_columns
 from potstill.drift.pieces import Reader, Risen, risen
 from potstill.drift.profile import DISTANCE, Profile, learn, read_profile
 from potstill.drift.quality import Change, change_of
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
-from potstill.outcomes import Probabilities
 from potstill.store import to_json
 
 # Of more rows so many, drawn at random, tell enough.
@@ -104,10 +103,8 @@ def check(model: str, edge: Path, window: str, reference: str | None, psi_from: 
     read = reader.read(texts)
     columns = text_columns(read, texts, reader.unknown, profile.frequencies) | input_columns(opened, found.rows)
     try:
-        brought, answers, probabilities = _answers(opened, profile, found.rows)
-        quality = None
-        if profile.quality and probabilities is not None:
-            quality = change_of(profile.quality, opened.outcome, found.rows, profile.labels, probabilities)
+        brought = carried(opened, found.rows)
+        answers, quality = _answers(opened, profile, found.rows, brought)
     except ValueError as error:
         raise UserError(f"{window}: {error}") from error
     return Result(
@@ -119,7 +116,7 @@ def check(model: str, edge: Path, window: str, reference: str | None, psi_from: 
         reference_rows=profile.rows,
         psi_from=psi_from,
         level=LEVEL,
-        carried=brought,
+        carried=brought is not None,
         findings=compare(profile.columns, columns | answers, psi_from),
         risen=risen(reader, profile.frequencies, read),
         quality=quality,
@@ -141,7 +138,7 @@ def _profile(model: str, edge: Path, opened: EdgeModel, reference: str | None) -
         why = f": {given.why}" if given.why else ""
         raise UserError(f"--reference {reference}: there are no rows to learn from{why}")
     # One half tells how often words and categories occur, the other how other rows look then.
-    return learn(edge, given.rows[::2], given.rows[1::2])[0]
+    return learn(edge, given.rows[::2], given.rows[1::2])
 
 
 def _read(model: EdgeModel, source: str, most: int) -> Window:
@@ -175,17 +172,17 @@ def _refuse_few(model: str, profile: Profile, window: Window, psi_from: float) -
 
 
 def _answers(
-    model: EdgeModel, profile: Profile, rows: Sequence[Row]
-) -> tuple[bool, dict[str, Values], Probabilities | None]:
-    """Whether the answers came with the rows, their columns, and the probabilities where the model was asked.
+    model: EdgeModel, profile: Profile, rows: Sequence[Row], brought: Sequence[Row] | None
+) -> tuple[dict[str, Values], Change | None]:
+    """Columns of the answers, and how the quality changed.
 
-    It is asked too where rows bring labels. The distance is known only where they brought no answers.
+    The model is asked where rows bring no answers, or labels besides. Only then its vectors' distance is known.
     """
-    brought = carried(model, rows)
-    if brought is not None:
-        is_labelled = any(label in rows[0] for label in profile.labels)
-        return True, answer_columns(model, brought), model.probabilities(rows) if is_labelled else None
-    probabilities = model.probabilities(rows)
-    distance = profile.scale.distance(vectors_of(model, rows, probabilities))
-    answers = answer_columns(model, model.outcome.answers(probabilities))
-    return False, answers | {DISTANCE: distance}, probabilities
+    if brought is not None and not any(label in row for row in rows for label in profile.labels):
+        return answer_columns(model, brought), None
+    asked = ask(model, rows)
+    columns = answer_columns(model, asked.answers if brought is None else brought)
+    columns[DISTANCE] = profile.scale.distance(asked.vectors)
+    if profile.quality is None or asked.probabilities is None:
+        return columns, None
+    return columns, change_of(profile.quality, model.outcome, rows, profile.labels, asked.probabilities)

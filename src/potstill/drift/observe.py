@@ -19,6 +19,7 @@ UNSEEN = "not in training"
 GIVEN = "given"
 # Probabilities below it are alike.
 LEAST = 1e-6
+BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,31 @@ class Scale:
         return np.asarray(np.sqrt((((vectors - self.centre) / self.spread) ** 2).mean(axis=1)))
 
 
-def vectors_of(model: EdgeModel, rows: Sequence[Row], probabilities: Probabilities) -> Floats:
-    """The last that a model makes of each row before it answers `[rows, width]`.
+@dataclass(frozen=True)
+class Asked:
+    """What a model says of rows.
 
-    A retrieval's is its vector of the text. Of others it is the logarithms of the probabilities, which are the logits
-    but for a constant a row and task.
+    Attributes:
+        answers: as `EdgeModel.answer` gives them.
+        vectors: the last that it makes of each row before `[rows, width]`: of a retrieval its vector of the text; of
+            others the logarithms of the probabilities, which are the logits but for a constant a row and task.
+        probabilities: `[rows, outcomes]`; none of a retrieval.
     """
+
+    answers: list[dict[str, Any]]
+    vectors: Floats
+    probabilities: Probabilities | None
+
+
+def ask(model: EdgeModel, rows: Sequence[Row]) -> Asked:
+    """Let a model answer rows."""
     if isinstance(model.outcome, Retrieval):
-        return model.logits(rows).astype(np.float64)
-    return np.log(np.maximum(probabilities, LEAST))
+        # A figure for each answer of the catalogue: those of all rows at once may not fit into memory.
+        starts = range(0, len(rows), BATCH_ROWS)
+        answers = [answer for start in starts for answer in model.answer(rows[start : start + BATCH_ROWS])]
+        return Asked(answers, model.logits(rows).astype(np.float64), None)
+    found = model.probabilities(rows)
+    return Asked(model.outcome.answers(found), np.log(np.maximum(found, LEAST)), found)
 
 
 def text_columns(

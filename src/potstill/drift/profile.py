@@ -16,15 +16,15 @@ from potstill.drift.observe import (
     Row,
     Scale,
     answer_columns,
+    ask,
     input_columns,
     names_of_columns,
     text_columns,
-    vectors_of,
 )
 from potstill.drift.pieces import Frequencies, Reader
 from potstill.drift.quality import Quality
 from potstill.edge import PROFILE, EdgeModel
-from potstill.outcomes import Probabilities, Retrieval
+from potstill.metrics import Truth
 from potstill.store import write_text
 
 # Enough for shares to within a percent.
@@ -55,13 +55,17 @@ class Profile:
     quality: Quality | None = None
 
 
-def learn(edge: Path, trained: Sequence[Row], rows: Sequence[Row]) -> tuple[Profile, Probabilities]:
-    """A model's profile, and its probabilities `[rows, outcomes]`.
+def learn(
+    edge: Path, trained: Sequence[Row], rows: Sequence[Row], labels: tuple[str, ...] = (), truth: Truth | None = None
+) -> Profile:
+    """A model's profile.
 
     Args:
         edge: the model's folder.
         trained: rows that tell how often words and categories occur.
         rows: of the same kind, but not the same ones.
+        labels: columns of the tasks' labels.
+        truth: what these say of `rows`; none: the quality is not to be known.
 
     Raises:
         ValueError: a row can't be read.
@@ -69,14 +73,16 @@ def learn(edge: Path, trained: Sequence[Row], rows: Sequence[Row]) -> tuple[Prof
     model, reader = EdgeModel(edge), Reader(edge)
     frequencies = Frequencies.learn(reader.read([model.text(row) for row in trained]), reader.size)
     texts = [model.text(row) for row in rows]
+    asked = ask(model, rows)
+    scale = Scale.learn(asked.vectors)
     columns = text_columns(reader.read(texts), texts, reader.unknown, frequencies) | input_columns(model, rows)
-    probabilities = model.probabilities(rows)
-    vectors = vectors_of(model, rows, probabilities)
-    scale = Scale.learn(vectors)
-    columns |= answer_columns(model, model.outcome.answers(probabilities)) | {DISTANCE: scale.distance(vectors)}
+    columns |= answer_columns(model, asked.answers) | {DISTANCE: scale.distance(asked.vectors)}
     names = names_of_columns(model, trained)
     learnt = {name: Histogram.learn(values, names.get(name, ())) for name, values in columns.items()}
-    return Profile(len(rows), frequencies, scale, learnt), probabilities
+    found = Profile(len(rows), frequencies, scale, learnt)
+    if truth is None or asked.probabilities is None:
+        return found
+    return replace(found, labels=labels, quality=Quality.measure(model.outcome, truth, asked.probabilities))
 
 
 def learn_from_dataset(edge: Path, dataset: Path) -> Profile:
@@ -87,11 +93,9 @@ def learn_from_dataset(edge: Path, dataset: Path) -> Profile:
     schema = read_schema(dataset)
     rows = read_rows(dataset, "validation", schema).spread(MOST_ROWS)
     trained = read_rows(dataset, "train", schema).spread(MOST_TRAINED)
-    found, probabilities = learn(edge, *(some.records(schema.text[0]) for some in (trained, rows)))
-    if schema.weight or schema.group or isinstance(schema.outcome, Retrieval):
-        return found
-    outcome = EdgeModel(edge).outcome
-    return replace(found, labels=schema.label, quality=Quality.measure(outcome, rows.truth, probabilities))
+    column = schema.text[0]
+    truth = None if schema.weight or schema.group else rows.truth
+    return learn(edge, trained.records(column), rows.records(column), schema.label, truth)
 
 
 def write_profile(folder: Path, profile: Profile) -> None:

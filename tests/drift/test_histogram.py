@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from potstill.drift.histogram import Histogram, Named, Ordered, commonest
+from potstill.drift.histogram import Histogram, commonest
 
 
 def test_numbers_fall_into_tenths_and_what_was_never_seen_beyond_both_ends():
@@ -49,4 +49,3 @@ def test_what_is_written_counts_as_what_was_learnt():
         again = Histogram.from_spec(json.loads(json.dumps(learnt.spec())))
         assert again == learnt
         assert again.count(others).tolist() == learnt.count(others).tolist()
-    assert (Ordered.ordered, Named.ordered) == (True, False)

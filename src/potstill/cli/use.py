@@ -268,13 +268,13 @@ def drift(
     """
     from potstill import registry
     from potstill.drift.check import check
-    from potstill.drift.report import drift_table, render, verdict
+    from potstill.drift.report import drift_table, looked_at, render, verdict
 
     track(root)
     with registry.fetched(model) as folder:
         result = check(model, folder, window, reference, psi)
     console_here().print(drift_table(result))
-    click.echo(f"\n{verdict(result)}")
+    click.echo(f"{looked_at(result)}\n\n{verdict(result)}")
     if told:
         _write("--json", told, result.to_json())
     if report:

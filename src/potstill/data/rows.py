@@ -1,4 +1,4 @@
-"""Rows of tables as they come, column → value: Parquet, CSV, JSONL; for what is not trained on them."""
+"""Rows of any table as they come, column → value: Parquet, CSV, JSONL."""
 
 import csv
 import json

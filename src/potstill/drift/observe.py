@@ -109,8 +109,9 @@ def names_of_columns(model: EdgeModel, trained: Sequence[Row]) -> dict[str, Sequ
         name = f"input: {category.name}"
         found[name] = [*(value for value in commonest(columns[name]) if value != UNSEEN), UNSEEN]
     for part in parts_of(model.outcome):
-        found[f"answer: {part.named('label')}"] = part.outcome.names
-        found[f"answer: {part.named('in_scope')}"] = ("false", "true")
+        if isinstance(part.outcome, Classification):
+            found[f"answer: {part.named('label')}"] = part.outcome.names
+            found[f"answer: {part.named('in_scope')}"] = ("false", "true")
     return found
 
 

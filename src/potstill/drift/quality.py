@@ -9,7 +9,7 @@ import numpy as np
 from potstill.evaluate.quality import interval, resample
 from potstill.inputs import name_of, number
 from potstill.metrics import Truth, meanings_of, metrics_of, primary
-from potstill.outcomes import Classification, Floats, Outcome, Part, Probabilities, Together, parts_of
+from potstill.outcomes import Classification, Floats, Outcome, Part, Probabilities, Together, Value, fits, parts_of
 
 # With fewer rows a bootstrap's interval says too little of what might have come.
 FEWEST_ROWS = 50
@@ -96,4 +96,5 @@ def _labels(part: Part, rows: Sequence[Mapping[str, Any]], column: str) -> Float
     if isinstance(part.outcome, Classification):
         place = {name: float(i) for i, name in enumerate(part.outcome.names)}
         return np.array([place.get(name_of(label), np.nan) for label in told])
-    return np.array([number(label, column) for label in told])
+    values = np.array([number(label, column) for label in told])
+    return np.where(fits(values, part.outcome.scale), values, np.nan) if isinstance(part.outcome, Value) else values

@@ -42,9 +42,7 @@ def drift_table(result: Result) -> Table:
     """Every column for a terminal, those that drifted first."""
     table = Table(
         title=escape(f"{result.model}: {result.window}"),
-        caption=_caption(result),
         title_justify="left",
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
@@ -59,7 +57,8 @@ def drift_table(result: Result) -> Table:
     return table
 
 
-def _caption(result: Result) -> str:
+def looked_at(result: Result) -> str:
+    """How many rows, by which measure, and what labels tell, in a line."""
     looked = f"{result.rows:,} of {result.total:,} rows" if result.rows < result.total else f"{result.rows:,} rows"
     unread = f" ({result.unread:,} can't be read)" if result.unread else ""
     told = f"{looked}{unread} against {result.reference_rows:,}; drift is a PSI from {result.psi_from:g} beyond chance"

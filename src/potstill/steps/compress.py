@@ -27,7 +27,8 @@ def compress(
     A step that costs more of the validation figure than the recipe allows is left out; where no quantisation may stay,
     the smaller file is the float one. Behind a smaller student, given as `first`, it becomes a cascade. Writes `float/`
     and `small/`, each with the model, the tokenizer and a card (a retrieval also with all answers of the dataset and
-    their vectors, a cascade with the smaller model), and `steps.json`: what each step cost and gained.
+    their vectors, a cascade with the smaller model), and `steps.json`: what each step cost and gained. `small/` has
+    a profile of the data besides, for drift to be measured against.
 
     Returns:
         Temperatures of the edge model, parity figures, the sizes in bytes, and what each step lost.

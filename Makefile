@@ -28,9 +28,10 @@ lint: setup  ## check format, style and types
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
-compile: setup  ## write the KFP packages of the shipped recipes, and of promote, to pipelines/compiled
+compile: setup  ## write the KFP packages of the shipped recipes, of promote and of monitor, to pipelines/compiled
 	for recipe in $(RECIPES); do $(BIN)/potstill compile $$recipe; done
 	$(BIN)/python -m potstill.pipelines.promote
+	$(BIN)/python -m potstill.pipelines.monitor
 
 manifests: setup  ## render the Kubernetes overlays with the locked images to build/manifests, and check them
 	$(BIN)/python scripts/manifests images.lock.yaml build/manifests

@@ -15,15 +15,15 @@ LAYERS = [
     ["local", "cluster"],
     ["pipelines"],
     ["components"],
-    ["promotion", "stream", "scoring", "doctor"],
+    ["promotion", "stream", "doctor"],
     ["registry"],
     ["moves"],
     ["tracking"],
     ["workshop"],
     ["steps"],
-    ["plan"],
+    ["plan", "drift"],
     ["evaluate"],
-    ["watch"],
+    ["watch", "scoring"],
     ["compress"],
     ["learn"],
     ["data"],
@@ -80,7 +80,9 @@ def test_each_module_imports_only_from_below(path: Path):
     assert part in HEIGHT, f"{part} has no place in the layers"
 
 
-@pytest.mark.parametrize("path", of("learn", "compress", "evaluate", "plan", "data", "steps"), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", of("learn", "compress", "evaluate", "plan", "drift", "data", "steps"), ids=lambda p: p.stem
+)
 def test_the_library_knows_no_pipeline_tracker_or_bucket(path: Path):
     assert not roots(path) & {"kfp", "mlflow", "boto3"}
 
@@ -90,14 +92,29 @@ def test_pipelines_know_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize(
-    "path", of("edge", "promotion", "registry", "moves", "tracking", "cli", "serve"), ids=lambda p: p.stem
+TORCHLESS = (
+    "edge",
+    "promotion",
+    "registry",
+    "moves",
+    "tracking",
+    "cli",
+    "serve",
+    "drift",
+    "cluster",
+    "doctor",
+    "bucket",
 )
+
+
+@pytest.mark.parametrize("path", of(*TORCHLESS), ids=lambda p: p.stem)
 def test_what_serves_knows_no_torch(path: Path):
     assert not roots(path) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("path", of("steps", "plan", "evaluate", "compress", "learn", "data"), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", of("steps", "plan", "drift", "evaluate", "compress", "learn", "data"), ids=lambda p: p.stem
+)
 def test_a_step_reads_no_environment(path: Path):
     names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert not names & {"environ", "getenv", "environb"}
@@ -110,7 +127,7 @@ def test_no_pickle_is_read_or_written(path: Path):
     assert not calls & {"torch.load", "torch.save", "np.load", "pd.read_pickle"}
 
 
-WITHOUT_TORCH = ["edge", "cli", "registry", "serve.server", "pipelines.distill"]
+WITHOUT_TORCH = ["edge", "cli", "registry", "serve.server", "pipelines.distill", "drift.check"]
 
 
 @pytest.mark.parametrize("module", [f"potstill.{name}" for name in WITHOUT_TORCH])

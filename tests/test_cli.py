@@ -15,8 +15,22 @@ from potstill.cli.use import _batches, _row
 from potstill.errors import UserError
 from potstill.registry import Version
 
+COMMANDS = [
+    "run",
+    "compile",
+    "predict",
+    "watch",
+    "drift",
+    "models",
+    "history",
+    "promote",
+    "rollback",
+    "doctor",
+    "submit",
+]
 
-@pytest.mark.parametrize("command", ["run", "compile", "predict", "watch", "models", "history", "promote", "rollback"])
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0

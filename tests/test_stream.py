@@ -11,9 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 from tiny import write_edge
 
+from potstill.data.rows import STDIN
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
-from potstill.stream import STDIN, Scorer, alerts
+from potstill.stream import Scorer, alerts
 from potstill.watch import Design
 
 DESIGN = Design(baseline_items=20, surge=3.0, false_alarm_items=1000)

@@ -32,7 +32,9 @@ else:
 Row = str | Mapping[Any, Any]
 
 
-CARD, CATALOGUE, VECTORS = "card.json", "catalogue.json", "catalogue.f16"
+CARD, TOKENIZER, CATALOGUE, VECTORS = "card.json", "tokenizer.json", "catalogue.json", "catalogue.f16"
+# What drift is measured against. It travels with the model, which doesn't need it to answer: it counts for no size.
+PROFILE = "profile.json"
 # Little-endian on every machine.
 VECTOR_TYPE = "<f2"
 # Folder of the smaller model of a cascade, and the card's name for the confidence from which on its answer stands.
@@ -63,7 +65,7 @@ class EdgeModel:
         self.text_columns: tuple[str, ...] = tuple(self.card["text"])
         self._pair: bool = self.card.get("pair", False)
         self.features = Features.from_spec(self.card["features"])
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.enable_truncation(self.card["max_tokens"])
         self._tokenizer.enable_padding(pad_id=self.card["pad_token_id"], pad_token=self.card["pad_token"])
         options = onnxruntime.SessionOptions()
@@ -100,7 +102,7 @@ class EdgeModel:
             ValueError: a row has no text column, or a feature that can't be read.
         """
         tables = [{self.text_columns[0]: row} if isinstance(row, str) else row for row in rows]
-        texts = [self._text(row) for row in tables]
+        texts = [self.text(row) for row in tables]
         found: list[npt.NDArray[np.float32]] = []
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
@@ -175,8 +177,8 @@ class EdgeModel:
                     own["reply"] = part.outcome.reply(own["label"], known) if answerable else None
         return answers
 
-    def _text(self, row: Mapping[Any, Any]) -> str:
-        """The text of a row; it may be blank, but one of its columns must be there."""
+    def text(self, row: Mapping[Any, Any]) -> str:
+        """The text of a row; it may be blank, but one of its columns must be there, or it is a ValueError."""
         texts = [self._text_in(row, column) for column in self.text_columns]
         if texts.count(None) == len(texts):
             raise ValueError(f"no text in {' or '.join(map(repr, self.text_columns))}")

@@ -207,9 +207,9 @@ def folder_digest(folder: Path, but: str = "") -> str:
     return digest.hexdigest()
 
 
-def folder_bytes(folder: Path) -> int:
-    """The size of all files in a folder and below it."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def folder_bytes(folder: Path, but: str = "") -> int:
+    """The size of all files but one in a folder and below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != folder / but)
 
 
 def resolve(location: str) -> str:

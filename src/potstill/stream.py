@@ -1,28 +1,19 @@
 """A stream of texts with times, scored by the edge model as it comes."""
 
 import datetime
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from potstill.data.rows import Numbered, batches
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
 from potstill.inputs import name_of, read_date
 from potstill.outcomes import Classification, Part, parts_of
 from potstill.watch import Alert, Design, Item, watch
 
-BATCH_ROWS = 64
-STDIN = Path("-")
-# An item's number within its stream, from 1, and its columns.
-Numbered = tuple[int, dict[str, Any]]
 # A model and the one of its tasks that is listened to.
 Voice = tuple[EdgeModel, Part]
 
@@ -143,7 +134,7 @@ def alerts(stream: Path, scorer: Scorer, design: Design) -> Iterator[dict[str, A
     Raises:
         UserError: the stream, or one of its rows, can't be read.
     """
-    items = (item for batch in _batches(stream) for item in scorer.score(batch))
+    items = (item for batch in batches(stream) for item in scorer.score(batch))
     for alert in watch(items, design):
         yield _plain(alert)
 
@@ -151,44 +142,3 @@ def alerts(stream: Path, scorer: Scorer, design: Design) -> Iterator[dict[str, A
 def _plain(alert: Alert) -> dict[str, Any]:
     times = {name: value.isoformat() for name, value in (("time", alert.time), ("began", alert.began))}
     return asdict(alert) | times
-
-
-def _batches(stream: Path) -> Iterator[list[Numbered]]:
-    try:
-        if stream.suffix.lower() == ".parquet":
-            yield from _parquet(stream)
-            return
-        with nullcontext(sys.stdin) if stream == STDIN else stream.open(encoding="utf-8") as lines:
-            yield from _json_lines(lines)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{stream}: can't be read: {why}") from error
-
-
-def _parquet(path: Path) -> Iterator[list[Numbered]]:
-    number = 0
-    with pq.ParquetFile(path) as file:
-        for table in file.iter_batches(BATCH_ROWS):
-            yield [(number + i, row) for i, row in enumerate(table.to_pylist(), start=1)]
-            number += table.num_rows
-
-
-def _json_lines(lines: TextIO) -> Iterator[list[Numbered]]:
-    # What follows a live stream must not wait until a batch is full.
-    size = BATCH_ROWS if lines.seekable() else 1
-    batch: list[Numbered] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"item {number}: not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UserError(f"item {number}: expected an object {{…}}, found a {type(row).__name__}")
-        batch.append((number, row))
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -11,11 +11,12 @@ from tiny import MODEL, Bench, fresh_mlflow
 
 from potstill.pipelines import promote
 from potstill.pipelines.package import compile_pipeline
+from potstill.pipelines.pods import load_cluster
 from potstill.promotion import history
 
 
 def test_the_kept_package_is_what_the_pipeline_compiles_to(tmp_path: Path):
-    compile_pipeline(promote.build(), tmp_path / "fresh.yaml", promote.HEADING)
+    compile_pipeline(promote.build(load_cluster()), tmp_path / "fresh.yaml", promote.HEADING)
     assert (tmp_path / "fresh.yaml").read_bytes() == promote.PACKAGE.read_bytes(), "run make compile"
 
 

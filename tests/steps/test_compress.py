@@ -6,12 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import f1_score
 from tokenizers import Tokenizer
 
 from potstill.compress.card import read_card
 from potstill.compress.export import ParityError
 from potstill.data.dataset import read_rows, read_schema
-from potstill.edge import EdgeModel
+from potstill.drift.profile import learn_from_dataset, read_profile, write_profile
+from potstill.edge import PROFILE, EdgeModel
 from potstill.errors import UserError
 from potstill.learn.model import encode_texts, load_model, predict_logits
 from potstill.recipe import Cascade, Compress, Distill, Static, Student
@@ -51,6 +53,29 @@ def test_card_says_what_a_service_needs_and_where_the_model_comes_from(line: Lin
     assert (card["max_tokens"], card["text"], card["precision"], card["pad_token_id"]) == (16, ["text"], "int8", 0)
     assert card["dataset_digest"] == read_schema(line.dataset).digest
     assert card["instruction_set"]
+
+
+def test_a_profile_of_rows_that_it_has_not_learnt_from_lies_beside_the_smaller_file_alone(line: Line, tmp_path: Path):
+    schema, small = read_schema(line.dataset), line.edge / "small"
+    train, rows = (read_rows(line.dataset, split, schema) for split in ("train", "validation"))
+    profile = read_profile(small)
+    assert profile is not None
+    assert not (line.edge / "float" / PROFILE).exists()
+    assert (profile.rows, profile.labels) == (len(rows), ("sentiment",))
+    said = [answer["label"] for answer in EdgeModel(small).answer(rows.text)]
+    label = profile.columns["answer: label"]
+    assert label.counts == (said.count("negative"), said.count("positive"), 0, 0)
+    assert profile.quality is not None
+    true = [schema.outcome.names[int(value)] for value in rows.value]
+    assert profile.quality.value == pytest.approx(f1_score(true, said, average="macro"))
+    words = [word for text in train.text for word in text.split()]
+    # The tiny tokenizer has a piece for each word.
+    assert profile.frequencies.total == len(words)
+    place = Tokenizer.from_file(str(small / "tokenizer.json")).token_to_id("very")
+    assert profile.frequencies.counts[place] == words.count("very")
+    write_profile(tmp_path, learn_from_dataset(small, line.dataset))
+    assert (tmp_path / PROFILE).read_bytes() == (small / PROFILE).read_bytes()
+    assert "very" not in (small / PROFILE).read_text()
 
 
 def test_tokenizer_file_gives_the_same_tokens_as_training_used(line: Line):
@@ -163,7 +188,7 @@ def test_behind_a_smaller_student_it_is_asked_for_the_rest_and_loses_no_more_tha
     expected = np.where(sure[:, None], first.probabilities(rows.text), second.probabilities(rows.text))
     assert np.array_equal(both.probabilities(rows.text), expected)
     assert (first.card["student_digest"], second.card["student_digest"]) == ("f", "s")
-    assert steps["cascade"]["size_bytes"] == folder_bytes(folder) > steps["dynamic"]["size_bytes"]
+    assert steps["cascade"]["size_bytes"] == folder_bytes(folder, but=PROFILE) > steps["dynamic"]["size_bytes"]
     # The float file is no cascade: what integers change is told against it.
     assert not (tmp_path / "edge" / "float" / "first").exists()
 

@@ -11,7 +11,8 @@ import pytest
 from transformers import AutoConfig, AutoModel
 
 from potstill.data.dataset import read_rows, read_schema
-from potstill.edge import EdgeModel
+from potstill.drift.profile import read_profile
+from potstill.edge import PROFILE, EdgeModel
 from potstill.errors import UserError
 from potstill.evaluate.report import write_report
 from potstill.learn.signals import read_manifest, read_signals
@@ -113,3 +114,15 @@ def test_vectors_of_another_width_can_not_be_aligned_and_that_is_said(desk: Line
     form = Student(encoder=str(tmp_path / "other"))
     with pytest.raises(UserError, match=r"distill\.align: the student's vectors are 8 wide, the teacher's 16"):
         distill(desk.dataset, desk.teacher, desk.signals, form, knobs, tmp_path / "student")
+
+
+def test_the_profile_tells_how_sure_answers_are_and_where_the_vectors_lie_but_no_answer(desk: Line):
+    profile = read_profile(desk.edge / "small")
+    assert profile is not None
+    assert {name for name in profile.columns if name.startswith("answer: ")} == {
+        "answer: confidence",
+        "answer: distance",
+    }
+    assert profile.scale.centre.shape == (16,)
+    assert profile.quality is None
+    assert "kettle" not in (desk.edge / "small" / PROFILE).read_text()

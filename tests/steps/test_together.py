@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from potstill.data.dataset import read_rows, read_schema
+from potstill.drift.profile import read_profile
 from potstill.edge import EdgeModel
 from potstill.evaluate.report import write_report
 from potstill.learn.signals import read_signals
@@ -122,3 +123,16 @@ def test_the_report_draws_every_task(evaluation: Path, tmp_path: Path):
     page = (tmp_path / "report.html").read_text()
     for title in ("Confusion of sentiment", "Confusion of thing", "Forecasts of price", "Calibration of price"):
         assert title in page
+
+
+def test_the_profile_has_each_tasks_answers_and_the_quality_of_all(shop: Line):
+    profile = read_profile(shop.edge / "small")
+    assert profile is not None
+    answers = {name for name in profile.columns if name.startswith("answer: ")}
+    assert answers == {
+        *("answer: sentiment_label", "answer: sentiment_confidence", "answer: thing_label", "answer: thing_confidence"),
+        *("answer: price_median", "answer: price_band", "answer: distance"),
+    }
+    assert profile.labels == ("price", "sentiment", "thing")
+    assert profile.quality is not None
+    assert profile.quality.metric == "skill"

@@ -20,7 +20,7 @@ def main() -> None:
 
 for command in (
     *(make.run, make.tune, make.ladder, make.plan, make.compile_),
-    *(use.predict, use.serve, use.watch),
+    *(use.predict, use.serve, use.watch, use.drift),
     *(govern.models, govern.history, govern.promote, govern.rollback),
     *(cluster.doctor, cluster.submit, cluster.runs, cluster.schedule),
 ):

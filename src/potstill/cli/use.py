@@ -1,4 +1,4 @@
-"""Commands that put models to use: predict, serve, watch."""
+"""Commands that put models to use: predict, serve, watch, drift."""
 
 import json
 import math
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from potstill.cli.shared import cores, root_option, track
+from potstill.cli.shared import console_here, cores, root_option, track
 from potstill.errors import UserError
 
 if TYPE_CHECKING:
     from potstill.edge import EdgeModel
 
 BATCH_LINES = 64
+# What a CronJob can act on: neither a failure (1) nor bad input (2).
+EXIT_DRIFTED = 3
 
 
 @click.command()
@@ -230,3 +232,62 @@ def watch(
     young = sum(items <= baseline for items in scorer.seen.values())
     if young:
         click.echo(f"not watched yet: {young:,} topics with no more than {baseline:,} items (--baseline)", err=True)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--window", required=True, metavar="ROWS", help="Parquet, CSV or JSONL: a file, a folder or a glob.")
+@click.option("--reference", metavar="ROWS", help="Training data to compare with, instead of the version's profile.")
+@click.option(
+    "--psi",
+    type=click.FloatRange(0.01, 10),
+    default=0.1,
+    show_default=True,
+    help="Stability index from which on a difference that is beyond chance counts as drift.",
+)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML file to write.")
+@click.option("--json", "told", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
+@root_option
+def drift(
+    model: str,
+    window: str,
+    reference: str | None,
+    psi: float,
+    report: Path | None,
+    told: Path | None,
+    root: Path,
+) -> None:
+    """Compare production rows with what a model was trained on; exit with 3 if they have drifted.
+
+    MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. Rows are as the model gets
+    them. Answers that they bring in predicted_… are looked at, else the model is asked; labels tell its quality now.
+
+    \b
+    Example:
+      potstill drift review-sentiment --window last-week.parquet --report drift.html --json drift.json
+    """
+    from potstill import registry
+    from potstill.drift.check import check
+    from potstill.drift.report import drift_table, looked_at, render, verdict
+
+    track(root)
+    with registry.fetched(model) as folder:
+        result = check(model, folder, window, reference, psi)
+    console_here().print(drift_table(result))
+    click.echo(f"{looked_at(result)}\n\n{verdict(result)}")
+    if told:
+        _write("--json", told, result.to_json())
+    if report:
+        _write("--report", report, render(result))
+        click.echo(f"\nnext:\n  open {report}")
+    if result.drifted:
+        raise click.exceptions.Exit(EXIT_DRIFTED)
+
+
+def _write(option: str, path: Path, text: str) -> None:
+    from potstill.store import write_text
+
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{option} {path}: can't write there: {error.strerror}") from error

@@ -6,9 +6,10 @@ from typing import Any
 from potstill.compress.card import write_card
 from potstill.compress.export import export_onnx
 from potstill.data.dataset import Schema
+from potstill.edge import TOKENIZER
 from potstill.learn.model import TaskModel
 
-MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
+MODEL = "model.onnx"
 
 
 def pack(model: TaskModel, tokenizer: Any, folder: Path, schema: Schema) -> Path:

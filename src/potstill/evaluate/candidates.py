@@ -10,7 +10,7 @@ import numpy.typing as npt
 from potstill.compress.pack import pack
 from potstill.compress.settle import settle, tempered
 from potstill.data.dataset import Rows, Schema
-from potstill.edge import CATALOGUE, EdgeModel, Row
+from potstill.edge import CATALOGUE, PROFILE, EdgeModel, Row
 from potstill.errors import UserError
 from potstill.evaluate.baseline import Baseline, Likeness
 from potstill.learn.committee import mixed
@@ -80,7 +80,7 @@ def from_edge(folder: Path, records: Sequence[Row], rows: Rows) -> Candidate:
     model = _opened(folder, rows)
     # What is timed searches the catalogue that it ships.
     served = EdgeModel(folder, threads=1) if (folder / CATALOGUE).is_file() else model
-    return Candidate(model.probabilities(records), served.probabilities, folder_bytes(folder))
+    return Candidate(model.probabilities(records), served.probabilities, folder_bytes(folder, but=PROFILE))
 
 
 def _opened(folder: Path, rows: Rows) -> EdgeModel:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from potstill.edge import FIRST, SURE_FROM, EdgeModel, Row
+from potstill.edge import FIRST, PROFILE, SURE_FROM, EdgeModel, Row
 from potstill.evaluate.latency import Latency, measure
 from potstill.outcomes import Floats, Probabilities, confidence
 from potstill.store import folder_bytes
@@ -67,7 +67,7 @@ class Cascade:
             timed: rows whose answers are timed, one by one.
             time_of_both: the cascade's on the same rows.
         """
-        first_bytes, bytes_of_both = folder_bytes(self.folder / FIRST), folder_bytes(self.folder)
+        first_bytes, bytes_of_both = folder_bytes(self.folder / FIRST), folder_bytes(self.folder, but=PROFILE)
         times = [measure(_asking(model), timed) for model in (EdgeModel(self.folder / FIRST), self.both.larger)]
         mixed = np.where(self.escalated[:, None], self.second, self.first)
         models = {

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from potstill.compress.settle import TEMPERED
+from potstill.drift.profile import learn_from_dataset, write_profile
 from potstill.outcomes import parts_of
 from potstill.recipe import Compress
 from potstill.steps.made import First, Origin
@@ -26,7 +27,8 @@ def compress(
     A step that costs more of the validation figure than the recipe allows is left out; where no quantisation may stay,
     the smaller file is the float one. Behind a smaller student, given as `first`, it becomes a cascade. Writes `float/`
     and `small/`, each with the model, the tokenizer and a card (a retrieval also with all answers of the dataset and
-    their vectors, a cascade with the smaller model), and `steps.json`: what each step cost and gained.
+    their vectors, a cascade with the smaller model), and `steps.json`: what each step cost and gained. `small/` has
+    a profile of the data besides, for drift to be measured against.
 
     Returns:
         Temperatures of the edge model, parity figures, the sizes in bytes, and what each step lost.
@@ -41,6 +43,7 @@ def compress(
         plain, small = [one for one in made if one.is_float][-1], made[-1]
         shutil.copytree(plain.folder, draft / FLOAT)
         shutil.copytree(small.folder, draft / SMALL)
+        write_profile(draft / SMALL, learn_from_dataset(draft / SMALL, dataset))
         (draft / STEPS).write_text(to_json([asdict(step) for step in press.steps]), encoding="utf-8")
     tempered = [part for part in parts_of(small.outcome) if isinstance(part.outcome, TEMPERED)]
     return {

@@ -13,6 +13,7 @@ LAYERS = [
     ["cli"],
     ["tune", "commands", "serve"],
     ["local", "cluster"],
+    ["follow"],
     ["pipelines"],
     ["components"],
     ["promotion", "stream", "doctor"],

@@ -10,7 +10,9 @@ from kfp.local.orchestrator import enhanced_dag_orchestrator
 from kfp.local.status import Status
 from rich.console import Console
 
-from potstill.local import DigestCache, Follower, _point_latest, _stopping_at_once
+from potstill.follow import Follower
+from potstill.local.cache import DigestCache
+from potstill.local.run import _point_latest, _stopping_at_once
 from potstill.shelves import point_to
 
 

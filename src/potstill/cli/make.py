@@ -24,8 +24,14 @@ from potstill.recipe import load_recipe
 @click.command()
 @recipe_argument
 @set_option
+@click.option(
+    "--store",
+    default="",
+    metavar="PLACE",
+    help="s3://bucket/folder, or a folder, where artifacts, signals and checkpoints outlive this machine.",
+)
 @root_option
-def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
+def run(recipe: Path, overrides: tuple[str, ...], store: str, root: Path) -> None:
     """Run a recipe's pipeline on this machine, by kfp's local runner.
 
     Leaves DIR/<run>/summary.json and report.html, and points DIR/latest to them.
@@ -35,13 +41,14 @@ def run(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     Example:
       potstill run recipes/review-sentiment.yaml --set distill.temperature=3
     """
-    from potstill import local
+    from potstill.local.run import RunFailedError
+    from potstill.local.run import run as carry_out
 
     loaded = checked(recipe, overrides)
     console = console_here()
     try:
-        folder = local.run(loaded, root, console, track(root))
-    except local.RunFailedError as error:
+        folder = carry_out(loaded, root, console, track(root), store)
+    except RunFailedError as error:
         raise click.ClickException(str(error)) from error
     _show(console, folder, root, loaded.register_.model)
 

@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from potstill import local
 from potstill.commands.rungs import Ladder, Rung
 from potstill.evaluate import figures
+from potstill.follow import following, spoken
 from potstill.metrics import Meaning
 from potstill.recipe import Recipe
 from potstill.store import write_text
@@ -36,7 +36,7 @@ def ladder(recipe: Recipe, root: Path, console: Console) -> Path:
     folder = root / "ladder" / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     climber = Ladder(Workshop(recipe, root))
-    with local.following(console, folder / "ladder.log") as follower, local.spoken("ladder", follower):
+    with following(console, folder / "ladder.log") as follower, spoken("ladder", follower):
         rungs = []
         for rung in climber.climb():
             rungs.append(rung)

@@ -10,12 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from potstill import local
 from potstill.commands.planner import Planner
 from potstill.commands.rungs import refuse_several_teachers
 from potstill.errors import UserError
 from potstill.evaluate import figures
 from potstill.evaluate.report import plan_rows
+from potstill.follow import following, spoken
 from potstill.metrics import Meaning
 from potstill.plan.forecast import foresee, promising
 from potstill.plan.frontier import kept_words, missed, nearest
@@ -55,7 +55,7 @@ def plan(loaded: Recipe, recipe: Path, overrides: Sequence[str], root: Path, con
     (folder / "best.yaml").unlink(missing_ok=True)
     shop, budget = Workshop(loaded, root), loaded.budget
     planner = Planner(shop)
-    with local.following(console, folder / "plan.log") as follower, local.spoken("plan", follower):
+    with following(console, folder / "plan.log") as follower, spoken("plan", follower):
         planner.beside()
         limits = measure_limits()
         print(f"this machine, one core: {limits.words()}")

@@ -10,8 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from potstill import local, tracking
+from potstill import tracking
 from potstill.errors import UserError
+from potstill.follow import following, spoken
 from potstill.recipe import Recipe, changed_recipe
 from potstill.store import alone, write_text
 from potstill.tune.picture import importances, picture
@@ -58,16 +59,16 @@ def search(
     refuse_open_form(loaded)
     folder = root / "tune" / loaded.name
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder / ".lock") as is_alone, local.following(console, folder / "tune.log") as follower:
+    with alone(folder / ".lock") as is_alone, following(console, folder / "tune.log") as follower:
         if not is_alone:
             raise UserError(f"{folder}: another search of this recipe is at work")
-        with local.spoken("prepare", follower):
+        with spoken("prepare", follower):
             study = Study(recipe, overrides, knobs, Workshop(loaded, root), folder)
             name = study.name
         os.environ[tracking.RUN_ID_VARIABLE] = f"tune-{name}"
         tracking.open_run(loaded.name, loaded.model_dump(mode="json", by_alias=True), artifacts)
         try:
-            with local.spoken("trial", follower):
+            with spoken("trial", follower):
                 done = study.run(trials)
         except (UserError, KeyboardInterrupt) as error:
             tracking.conclude(loaded.name, str(error) or "interrupted", status="FAILED")

@@ -55,7 +55,9 @@ def test_of_many_processes_that_race_one_wins_each_round_and_the_history_holds_e
         model, racers, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
         fork = multiprocessing.get_context("fork")
         start, results = fork.Barrier(racers), fork.Queue()
-        several = [fork.Process(target=race, args=(n + 1, model, rounds, start, results)) for n in range(racers)]
+        whole = [(n + 1, model, rounds, start, results) for n in range(racers)]
+        # None outlives the others.
+        several = [fork.Process(target=race, args=one, daemon=True) for one in whole]
         for one in several:
             one.start()
         told = [results.get(timeout=60) for _ in range(racers * rounds)]

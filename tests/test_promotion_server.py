@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
+from mlflow.server import get_app_client
 from tiny import bare_versions
 
 from potstill.cli import main
@@ -22,7 +23,7 @@ from potstill.moves import LostRaceError, look, move
 from potstill.promotion import history, promote, promote_approved, rollback
 from potstill.registry import versions
 
-ADMIN, PASSWORD, READERS = "admin", "a-long-password", "another-long-password"
+ADMIN, PASSWORD, OTHERS = "admin", "a-long-password", "another-long-password"
 PATIENCE_S = 120
 RACERS, ROUNDS = 4, 4
 
@@ -220,23 +221,21 @@ def test_a_server_that_is_away_is_one_clear_line_within_seconds(account: Account
     assert done.output.startswith(f"potstill: MLflow at {away} does not answer: ")
 
 
-def test_who_may_only_read_moves_nothing_and_leaves_nothing(uri: str, account: Account):
+def test_who_may_only_read_or_edit_moves_nothing_and_leaves_nothing(uri: str, account: Account):
     found = shelf(uri, "guarded", 2)
     promote("guarded", "1", "the first")
     found.set_registered_model_alias("guarded", "approved", "2")
-    opener = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    opener.add_password(None, uri, ADMIN, PASSWORD)
-    ask = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(opener))
-    body = f'{{"username": "reader", "password": "{READERS}"}}'.encode()
-    ask.open(
-        urllib.request.Request(
-            f"{uri}/api/2.0/mlflow/users/create", data=body, headers={"Content-Type": "application/json"}
-        )
-    )
-    account.of("reader", READERS)
-    for attempt in (lambda: promote_approved("guarded", "x"), lambda: promote("guarded", "2", "x")):
-        with pytest.raises(UserError, match="guarded: MLflow doesn't let reader move its champion"):
-            attempt()
+    accounts = get_app_client("basic-auth", uri)
+    for name in ("reader", "editor"):
+        accounts.create_user(name, OTHERS)
+    accounts.grant_user_permission("editor", "registered_model", "guarded", "EDIT")
+    for name in ("reader", "editor"):
+        account.of(name, OTHERS)
+        for attempt in (lambda: promote_approved("guarded", "x"), lambda: promote("guarded", "2", "x")):
+            with pytest.raises(
+                UserError, match=f"guarded: MLflow doesn't let {name} change it; that takes MANAGE on it"
+            ):
+                attempt()
     account.of(ADMIN, PASSWORD)
     assert look(found, "guarded").champion == "1"
     assert [made.to for made in history("guarded")] == ["1"]

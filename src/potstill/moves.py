@@ -166,11 +166,16 @@ def release(found: MlflowClient, model: str) -> str:
 
 
 def withdraw(found: MlflowClient, model: str, version: str, aliases: Mapping[str, str]) -> None:
-    """Take back the approval of a version, be it an alias or a tag."""
-    if aliases.get(APPROVED) == version:
-        found.delete_registered_model_alias(model, APPROVED)
-    if APPROVED in found.get_model_version(model, version).tags:
-        found.delete_model_version_tag(model, version, APPROVED)
+    """Take back the approval of a version, be it an alias or a tag.
+
+    Raises:
+        UserError: the user may not change the model, or MLflow went away.
+    """
+    with _told(found, model):
+        if aliases.get(APPROVED) == version:
+            found.delete_registered_model_alias(model, APPROVED)
+        if APPROVED in found.get_model_version(model, version).tags:
+            found.delete_model_version_tag(model, version, APPROVED)
 
 
 def is_claim(name: str) -> bool:
@@ -189,6 +194,8 @@ def _make(found: MlflowClient, seen: Standing, made: Move) -> None:
     claim, started = Claim(len(seen.moves), made), time.monotonic()
     _take(found, seen.model, claim)
     try:
+        # No alias is called so. Who may not take one away is refused here, and not when half is done.
+        found.delete_registered_model_alias(seen.model, NONE)
         now = look(found, seen.model)
         _as_seen(now, seen)
         if time.monotonic() - started > LEASE_S:
@@ -243,11 +250,11 @@ def _settle(found: MlflowClient, model: str, claim: Claim) -> bool:
     now, to = look(found, model), claim.move.to
     made = now.champion == to and now.moves[claim.after :] in ((), (claim.move,))
     if made:
-        if to is not None:
-            if now.aliases.get(CHALLENGER) == to:
-                found.delete_registered_model_alias(model, CHALLENGER)
-            withdraw(found, model, to, now.aliases)
         found.set_registered_model_tag(model, f"{MOVE_TAG}{claim.after + 1:04d}", json.dumps(asdict(claim.move)))
+    if made and to is not None:
+        if now.aliases.get(CHALLENGER) == to:
+            found.delete_registered_model_alias(model, CHALLENGER)
+        withdraw(found, model, to, now.aliases)
     _drop(found, model, claim)
     return made
 
@@ -302,7 +309,7 @@ def _told(found: MlflowClient, model: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         if error.get_http_status_code() == 403:
-            raise UserError(f"{model}: MLflow doesn't let {user()} move its champion") from error
+            raise UserError(f"{model}: MLflow doesn't let {user()} change it; that takes MANAGE on it") from error
         raise UserError(
             f"{model}: MLflow failed while the champion was moved, look at `potstill history`: "
             f"{reason(error, found.tracking_uri)}"

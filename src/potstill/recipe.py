@@ -317,6 +317,12 @@ class Teacher(Training):
     encoder: str = Field(min_length=1, description="A hub name, a folder, or `package:NAME/path` in a Python package.")
     max_tokens: int = Field(64, ge=4, le=8192, description="Longer texts are cut; cost is linear in tokens.")
     vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="That share each batch; none: one for each GPU, or one alone. Not under torchrun.",
+    )
     per_task: bool = Field(False, description="Of several tasks: a teacher each, taught by that task's rows alone.")
     pooling: Pooling = Field("mean", description="How token vectors become one text vector.")
     others: list[OtherTeacher] = Field(

@@ -154,11 +154,18 @@ def is_written(folder: Path, content: Content, number: int) -> bool:
 
 
 def complete(folder: Path, content: Content, parts: int) -> Manifest | None:
-    """Write the manifest if all parts have their receipts; none: some are still to come."""
-    receipts = [_receipt(_path(folder, number)) for number in range(parts)]
-    told = [receipt for receipt in receipts if receipt is not None and receipt.table == content.address]
-    if len(told) < parts:
-        return None
+    """Write the manifest if all parts have their receipts; none: some are still to come.
+
+    Receipts are looked at in an order of chance until one is missing. So n extractions of a part each look n · ln n
+    times in all, not n², in whatever order they end.
+    """
+    found: dict[int, Part] = {}
+    for number in np.random.default_rng().permutation(parts).tolist():
+        receipt = _receipt(_path(folder, number))
+        if receipt is None or receipt.table != content.address:
+            return None
+        found[number] = receipt
+    told = [found[number] for number in range(parts)]
     manifest = Manifest(content, max(part.width for part in told), sum(part.rows for part in told), tuple(told))
     write_text(folder / MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False))
     return manifest

@@ -1,10 +1,10 @@
 """Extract: what the teacher says of every row, as a table."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from potstill.data.dataset import UNLABELLED, Rows, Schema, read_schema, stream_rows
+from potstill.data.dataset import UNLABELLED, Rows, Schema, read_schema, read_span
 from potstill.data.split import SPLITS, TRAIN
 from potstill.learn.signals import MANIFEST, Batch, Content, Manifest, complete, is_written, write_part
 from potstill.learn.teachers import Panel
@@ -12,6 +12,9 @@ from potstill.outcomes import parts_of
 from potstill.progress import Progress
 from potstill.recipe import Signals
 from potstill.store import point_to, writing
+
+# A split, and places of its rows.
+Span = tuple[str, range]
 
 
 def extract(
@@ -50,16 +53,14 @@ def extract(
     # Where the table is there already, no model need be loaded.
     panel = functools.cache(lambda: Panel.load(teacher, schema.outcome))
 
+    parts = planned(schema, settings.part_rows)
+
+    def score(part: Span) -> Batch:
+        split, span = part
+        return _batch(panel(), split, read_span(dataset, split, schema, span), settings.vectors)
+
     def fill(table: Path) -> tuple[Manifest | None, int]:
-        return _fill(
-            table,
-            content,
-            _parts(dataset, schema, settings.part_rows),
-            lambda split, rows: _batch(panel(), split, rows, settings.vectors),
-            sum(schema.rows.values()) + schema.unlabelled,
-            shards,
-            shard,
-        )
+        return _fill(table, content, parts, score, shards, shard)
 
     if store is None:
         with writing(signals) as draft:
@@ -74,35 +75,34 @@ def extract(
     return {"rows": manifest.rows if manifest else 0, "rows_scored": scored}
 
 
+def planned(schema: Schema, part_rows: int) -> list[Span]:
+    """The rows of each part: their split, and their places in it."""
+    sizes = [*((split, schema.rows[split]) for split in SPLITS), (UNLABELLED, schema.unlabelled)]
+    return [
+        (split, range(start, min(start + part_rows, rows)))
+        for split, rows in sizes
+        for start in range(0, rows, part_rows)
+    ]
+
+
 def _fill(
-    table: Path,
-    content: Content,
-    parts: Iterator[tuple[str, Rows]],
-    score: Callable[[str, Rows], Batch],
-    rows_in_all: int,
-    shards: int,
-    shard: int,
+    table: Path, content: Content, parts: Sequence[Span], score: Callable[[Span], Batch], shards: int, shard: int
 ) -> tuple[Manifest | None, int]:
     """Write this shard's missing parts and, once all are there, the manifest; also how many rows were scored."""
-    progress = Progress(rows_in_all, "row")
-    number, seen, scored = -1, 0, 0
-    for number, (split, rows) in enumerate(parts):
-        seen += len(rows)
-        if number % shards == shard and not is_written(table, content, number):
-            write_part(table, content, number, score(split, rows))
-            scored += len(rows)
+    own = range(shard, len(parts), shards)
+    progress = Progress(sum(len(parts[number][1]) for number in own), "row")
+    seen = scored = 0
+    for number in own:
+        split, span = parts[number]
+        seen += len(span)
+        if not is_written(table, content, number):
+            write_part(table, content, number, score(parts[number]))
+            scored += len(span)
             progress.at(seen, split)
-    manifest = complete(table, content, number + 1)
+    manifest = complete(table, content, len(parts))
     whole = f"{manifest.rows:,} rows in {len(manifest.parts)} parts" if manifest else "other shards are still at work"
     progress.say(f"{scored:,} rows scored by the teacher; {whole}" if scored else f"no row to score; {whole}")
     return manifest, scored
-
-
-def _parts(dataset: Path, schema: Schema, part_rows: int) -> Iterator[tuple[str, Rows]]:
-    """The rows of each part, with their split."""
-    for split in (*SPLITS, *([UNLABELLED] if schema.unlabelled else [])):
-        for rows in stream_rows(dataset, split, part_rows):
-            yield split, rows
 
 
 def _batch(panel: Panel, split: str, rows: Rows, vectors: bool) -> Batch:

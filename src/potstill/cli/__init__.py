@@ -19,7 +19,7 @@ def main() -> None:
 
 
 for command in (
-    *(make.run, make.tune, make.ladder, make.plan, make.compile_),
+    *(make.run, make.teach, make.tune, make.ladder, make.plan, make.compile_),
     *(use.predict, use.serve, use.watch),
     *(govern.models, govern.promote, govern.rollback),
 ):

@@ -41,6 +41,8 @@ ANSWER = "answer_"
 # What a model takes of a batch.
 ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical", "answer_input_ids", "answer_attention_mask")
 HEAD = "head.json"
+# At a time: what a tokenizer tells of a text besides its ids takes several times their memory.
+TOKENIZED_TEXTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -374,7 +376,11 @@ def encode(tokenizer: Any, rows: Rows, head: Head) -> Inputs:
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Inputs:
     """Token ids of each text, special tokens included, cut at `max_tokens`; of a pair the longer one first."""
-    return Inputs(tokenizer([split_pair(text) for text in texts], truncation=True, max_length=max_tokens)["input_ids"])
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), TOKENIZED_TEXTS):
+        pairs = [split_pair(text) for text in texts[start : start + TOKENIZED_TEXTS]]
+        ids += tokenizer(pairs, truncation=True, max_length=max_tokens)["input_ids"]
+    return Inputs(ids)
 
 
 def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Extract: what the teacher says of every row, as a table."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.data.dataset import UNLABELLED, Rows, Schema, read_schema, read_span
@@ -52,54 +53,80 @@ def extract(
     content = Content(teacher_digest, dataset_digest, tasks, settings.vectors, settings.part_rows)
     # Where the table is there already, no model need be loaded.
     panel = functools.cache(lambda: Panel.load(teacher, schema.outcome))
-
-    parts = planned(schema, settings.part_rows)
+    plan = Plan.of(schema, settings.part_rows)
+    own = range(shard, len(plan), shards)
 
     def score(part: Span) -> Batch:
         split, span = part
         return _batch(panel(), split, read_span(dataset, split, schema, span), settings.vectors)
 
-    def fill(table: Path) -> tuple[Manifest | None, int]:
-        return _fill(table, content, parts, score, shards, shard)
-
     if store is None:
         with writing(signals) as draft:
-            manifest, scored = fill(draft)
+            manifest, scored = fill_table(draft, content, plan, own, score)
     else:
         table = store / content.address
         table.mkdir(parents=True, exist_ok=True)
-        manifest, scored = fill(table)
+        manifest, scored = fill_table(table, content, plan, own, score)
         if manifest is not None:
             with writing(signals) as draft:
                 point_to(table, MANIFEST, draft)
     return {"rows": manifest.rows if manifest else 0, "rows_scored": scored}
 
 
-def planned(schema: Schema, part_rows: int) -> list[Span]:
-    """The rows of each part: their split, and their places in it."""
-    sizes = [*((split, schema.rows[split]) for split in SPLITS), (UNLABELLED, schema.unlabelled)]
-    return [
-        (split, range(start, min(start + part_rows, rows)))
-        for split, rows in sizes
-        for start in range(0, rows, part_rows)
-    ]
+@dataclass(frozen=True)
+class Plan:
+    """Which rows make each part; a part is worked out when it is asked for, so thousands of shards plan in no time.
+
+    Attributes:
+        splits: name and number of rows of each.
+        part_rows: rows in a part, but for the last of a split.
+    """
+
+    splits: tuple[tuple[str, int], ...]
+    part_rows: int
+
+    @classmethod
+    def of(cls, schema: Schema, part_rows: int) -> "Plan":
+        """The plan of a dataset, rows without a label last."""
+        return cls((*((split, schema.rows[split]) for split in SPLITS), (UNLABELLED, schema.unlabelled)), part_rows)
+
+    def __len__(self) -> int:
+        return sum(-(-rows // self.part_rows) for _, rows in self.splits)
+
+    def __getitem__(self, number: int) -> Span:
+        for split, rows in self.splits:
+            parts = -(-rows // self.part_rows)
+            if number < parts:
+                return split, range(number * self.part_rows, min((number + 1) * self.part_rows, rows))
+            number -= parts
+        raise IndexError(number)
 
 
-def _fill(
-    table: Path, content: Content, parts: Sequence[Span], score: Callable[[Span], Batch], shards: int, shard: int
+def fill_table(
+    table: Path, content: Content, plan: Plan, own: range, score: Callable[[Span], Batch]
 ) -> tuple[Manifest | None, int]:
-    """Write this shard's missing parts and, once all are there, the manifest; also how many rows were scored."""
-    own = range(shard, len(parts), shards)
-    progress = Progress(sum(len(parts[number][1]) for number in own), "row")
+    """Write what is missing of one shard's parts and, once all are there, the manifest.
+
+    Args:
+        table: folder of the table.
+        content: what decides it.
+        plan: its parts.
+        own: numbers of those that are this shard's.
+        score: what is said of a part's rows.
+
+    Returns:
+        The manifest, unless other shards are still at work, and how many rows were scored.
+    """
+    progress = Progress(sum(len(plan[number][1]) for number in own), "row")
     seen = scored = 0
     for number in own:
-        split, span = parts[number]
+        split, span = plan[number]
         seen += len(span)
         if not is_written(table, content, number):
-            write_part(table, content, number, score(parts[number]))
+            write_part(table, content, number, score(plan[number]))
             scored += len(span)
             progress.at(seen, split)
-    manifest = complete(table, content, len(parts))
+    manifest = complete(table, content, len(plan))
     whole = f"{manifest.rows:,} rows in {len(manifest.parts)} parts" if manifest else "other shards are still at work"
     progress.say(f"{scored:,} rows scored by the teacher; {whole}" if scored else f"no row to score; {whole}")
     return manifest, scored

@@ -305,7 +305,8 @@ def arguments(settings: Schooling, steps: int, folder: Path, keeps_all: bool, **
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=settings.seed,
         data_seed=settings.seed,
-        use_cpu=best_device().type == "cpu",
+        # Where processes can't find a GPU each, they must be told that they have none.
+        use_cpu=processes.is_joined() and best_device().type == "cpu",
         # A batch is what all processes take together.
         accelerator_config={"split_batches": True},
         **own,

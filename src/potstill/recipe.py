@@ -241,7 +241,7 @@ class Schooling(Section):
 
     epochs: int = Field(3, ge=1, le=1000, description="Passes over the training rows, at most.")
     learning_rate: LearningRate = Field(5e-5, description="Peak of the schedule.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Rows a step, of all processes together.")
     warmup: Share = Field(0.1, description="Share of steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay, on weight matrices.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -305,6 +305,12 @@ class Teacher(Training):
     encoder: str = Field(min_length=1, description="A hub name, a folder, or `package:NAME/path` in a Python package.")
     max_tokens: int = Field(64, ge=4, le=8192, description="Longer texts are cut; cost is linear in tokens.")
     vocabulary: Literal["whole", "trim"] = Field("whole", description="Trim to the pieces that the rows use; smaller.")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="That share each batch; none: one for each GPU, or one alone. Under torchrun its number counts.",
+    )
     per_task: bool = Field(False, description="Of several tasks: a teacher each, taught by that task's rows alone.")
     pooling: Pooling = Field("mean", description="How token vectors become one text vector.")
     others: list[OtherTeacher] = Field(

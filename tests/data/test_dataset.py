@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from potstill.data.dataset import Rows, Schema, ShardWriter, read_rows, read_schema, stream_rows, write_schema
+from potstill.data.dataset import Rows, Schema, ShardWriter, read_rows, read_schema, read_span, write_schema
 from potstill.errors import UserError
 from potstill.inputs import Features
 from potstill.outcomes import Classification, Retrieval
@@ -60,15 +60,25 @@ def test_tables_of_any_size_fill_shards_of_the_asked_size(tmp_path):
     assert len(rows) == 7
 
 
-def test_streamed_rows_are_the_rows_in_small_batches(tmp_path):
-    write_schema(tmp_path, SCHEMA)
+def test_any_span_of_rows_can_be_read_across_shards_and_row_groups(tmp_path):
     with ShardWriter(tmp_path / "train", FIELDS, shard_rows=5) as shards:
-        shards.write(table(range(7)))
+        for numbers in (range(3), range(3, 4), range(4, 13)):
+            shards.write(table(numbers))
 
-    batches = list(stream_rows(tmp_path, "train", batch_rows=2))
+    for start in range(13):
+        for stop in range(start + 1, 14):
+            rows = read_span(tmp_path, "train", SCHEMA, range(start, stop))
+            assert rows.row == [f"r{i}" for i in range(start, stop)]
+            assert rows.value.tolist() == [i % 2 for i in range(start, stop)]
 
-    assert [len(batch) for batch in batches] == [2, 2, 2, 1]
-    assert [row for batch in batches for row in batch.row] == read_rows(tmp_path, "train", SCHEMA).row
+
+def test_a_span_is_read_without_the_shards_that_hold_none_of_it(tmp_path):
+    with ShardWriter(tmp_path / "train", FIELDS, shard_rows=5) as shards:
+        shards.write(table(range(20)))
+    for other in (1, 3):
+        (tmp_path / "train" / f"part-0000{other}.parquet").unlink()
+
+    assert read_span(tmp_path, "train", SCHEMA, range(11, 14)).text == ["t11", "t12", "t13"]
 
 
 def test_a_split_without_rows_can_be_read(tmp_path):

@@ -165,7 +165,7 @@ def test_a_checkpoint_written_again_over_a_damaged_one_is_whole(school: School, 
     (folder,) = tmp_path.iterdir()
     last = last_whole(folder)
     assert last is not None
-    (last / "random.json").write_text("{}")
+    (last / "random-0.json").write_text("{}")
     with pytest.raises(KilledError):
         school.train(tmp_path, killed_after=3)
     assert last_whole(folder) == last

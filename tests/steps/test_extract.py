@@ -16,7 +16,7 @@ from potstill.learn.signals import read_manifest, read_signals, table_digest
 from potstill.learn.teachers import DIVISION, FOLDS, TAUGHT, Panel, Scorer, write_taught
 from potstill.recipe import Data, Signals, Split, Task
 from potstill.shelves import shelf_behind
-from potstill.steps.extract import extract
+from potstill.steps.extract import Plan, extract
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import teach
 from potstill.store import Folder, folder_digest
@@ -111,6 +111,19 @@ def folded(tmp_path_factory: pytest.TempPathFactory, encoder: Path, reviews_file
     knobs = {"epochs": 2}
     root = tmp_path_factory.mktemp("folded")
     return run_line(root, encoder, data, {"task": Task(label="sentiment")}, signals=signals, teacher=knobs)
+
+
+def test_a_plan_holds_each_row_once_and_no_part_crosses_a_split():
+    plan = Plan((("train", 7), ("validation", 0), ("test", 3), ("unlabelled", 4)), part_rows=3)
+    parts = [(split, list(rows)) for split, rows in (plan[number] for number in range(len(plan)))]
+    assert parts == [
+        ("train", [0, 1, 2]),
+        ("train", [3, 4, 5]),
+        ("train", [6]),
+        ("test", [0, 1, 2]),
+        ("unlabelled", [0, 1, 2]),
+        ("unlabelled", [3]),
+    ]
 
 
 def test_each_training_row_is_scored_by_the_teacher_that_never_saw_it(folded: Line):

@@ -19,7 +19,7 @@ def main() -> None:
 
 
 for command in (
-    *(make.run, make.tune, make.ladder, make.plan, make.compile_),
+    *(make.run, make.teach, make.tune, make.ladder, make.plan, make.compile_),
     *(use.predict, use.serve, use.watch, use.drift),
     *(govern.models, govern.history, govern.promote, govern.rollback),
     *(cluster.doctor, cluster.submit, cluster.runs, cluster.schedule),

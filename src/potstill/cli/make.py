@@ -1,4 +1,4 @@
-"""Commands that make models: run, tune, ladder, plan, compile."""
+"""Commands that make models: run, teach, tune, ladder, plan, compile."""
 
 import json
 from pathlib import Path
@@ -76,6 +76,30 @@ def _show(console: Console, folder: Path, root: Path, model: str) -> None:
     if summary["version"]:
         name = model if summary["alias"] == "champion" else f"{model}/{summary['version']}"
         console.print(f'  echo "your text" | {typed()} predict {name}{root_of(root)}', soft_wrap=True)
+
+
+@click.command()
+@recipe_argument
+@click.option("--dataset", type=click.Path(path_type=Path), required=True, help="Folder that ingest wrote.")
+@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--checkpoints", default="", help="Folder, or s3://, from which a killed teaching goes on.")
+@set_option
+def teach(recipe: Path, dataset: Path, teacher: Path, checkpoints: str, overrides: tuple[str, ...]) -> None:
+    """Teach a recipe's teacher alone, on this machine or, under torchrun, on several.
+
+    \b
+    Example:
+      torchrun --nproc-per-node 4 --no-python potstill teach recipe.yaml --dataset dataset --teacher teacher
+    """
+    from potstill.learn.processes import joined
+    from potstill.shelves import shelf_at
+    from potstill.steps.teach import teach as step
+
+    with joined():
+        loaded = load_recipe(recipe, overrides)
+        kept = shelf_at(checkpoints) if checkpoints else None
+        figures = step(dataset, loaded.teacher, teacher, cross_fit=loaded.signals.cross_fit, checkpoints=kept)
+        click.echo(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
 @click.command()

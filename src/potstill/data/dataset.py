@@ -1,7 +1,7 @@
 """The `dataset/` folder: Parquet shards of each split, `schema.json`, and the rows that were set aside."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -212,23 +212,34 @@ def read_rows(dataset: Path, split: str, schema: Schema) -> Rows:
     return _rows(pq.read_table(dataset / split, columns=_stored(schema, split), use_threads=False), schema)
 
 
-def stream_rows(dataset: Path, split: str, batch_rows: int) -> Iterator[Rows]:
-    """The same rows in the same order, `batch_rows` at a time but for the last, whatever the shards.
+def read_span(dataset: Path, split: str, schema: Schema, span: range) -> Rows:
+    """Rows of a split by their places, in the order in which they are stored.
 
-    Memory doesn't grow with the split.
+    Only the row groups that hold them are read, so time and memory don't grow with the split.
     """
-    schema = read_schema(dataset)
-    waiting = pa.table({})
-    for shard in sorted((dataset / split).glob("*.parquet")):
-        with pq.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_rows, columns=_stored(schema, split)):
-                table = pa.Table.from_batches([batch])
-                waiting = pa.concat_tables([waiting, table]) if waiting.num_rows else table
-                if waiting.num_rows >= batch_rows:
-                    yield _rows(waiting.slice(0, batch_rows), schema)
-                    waiting = waiting.slice(batch_rows)
-    if waiting.num_rows:
-        yield _rows(waiting, schema)
+    folder = dataset / split
+    # All shards but the last hold as many rows as the first.
+    size = pq.read_metadata(_shard(folder, 0)).num_rows
+    tables = []
+    for number in range(span.start // size, -(-span.stop // size)):
+        start = number * size
+        inside = range(max(span.start - start, 0), min(span.stop - start, size))
+        tables.append(_read_inside(_shard(folder, number), inside, _stored(schema, split)))
+    return _rows(pa.concat_tables(tables), schema)
+
+
+def _read_inside(shard: Path, span: range, columns: list[str]) -> pa.Table:
+    """Rows of one shard by their places in it."""
+    with pq.ParquetFile(shard) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        ends = np.cumsum(sizes)
+        first, last = np.searchsorted(ends, [span.start, span.stop - 1], side="right").tolist()
+        table = file.read_row_groups(range(first, last + 1), columns=columns, use_threads=False)
+    return table.slice(span.start - int(ends[first] - sizes[first]), len(span))
+
+
+def _shard(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.parquet"
 
 
 def write_texts(dataset: Path, texts: Sequence[str]) -> None:
@@ -311,8 +322,7 @@ class ShardWriter:
 
     def _next_shard(self) -> None:
         self._close()
-        path = self._folder / f"part-{self._shards:05d}.parquet"
-        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._file = pq.ParquetWriter(_shard(self._folder, self._shards), self._schema, compression="zstd")
         self._shards += 1
         self._room = self._shard_rows
 

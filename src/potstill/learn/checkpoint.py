@@ -1,8 +1,9 @@
 """Checkpoints, so that a killed training goes on from its last epoch and ends as if nothing had happened.
 
 Each holds weights, optimizer, schedule, random states and the history, as safetensors and JSON; nothing is pickled. It
-is whole once its seal, a digest of all that, is there. The last one and the best one are kept. Those that belong in a
-bucket are written to a folder of this machine first, and go up from there.
+is whole once its seal, a digest of all that, is there. The last one and the best one are kept. Where several processes
+learn together, the first writes; the others add their random states. Those that belong in a bucket are written to a
+folder of this machine first, and go up from there.
 """
 
 import contextlib
@@ -17,13 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from potstill.code import code_version
 from potstill.errors import UserError
+from potstill.learn import processes
 from potstill.shelves import shelf_at
 from potstill.store import Folder, Shelf, alone, folder_digest, write_text
 
@@ -31,7 +36,7 @@ SEAL = "whole.json"
 # In a folder whose checkpoints belong elsewhere: where.
 SHELF = "shelf.txt"
 STATE = "trainer_state.json"
-TENSORS, SETTINGS, RANDOM = "progress.safetensors", "progress.json", "random.json"
+TENSORS, SETTINGS = "progress.safetensors", "progress.json"
 CPU, GPU = "random.cpu", "random.cuda"
 
 
@@ -56,16 +61,23 @@ def unfinished(checkpoints: Shelf | None, *decided_by: object) -> Iterator[Path 
 
 @contextlib.contextmanager
 def _in_folder(folder: Path) -> Iterator[Path | None]:
-    with alone(folder / ".lock") as is_alone:
+    is_first = processes.is_first()
+    with alone(folder / ".lock") if is_first else contextlib.nullcontext(False) as is_alone:
+        is_alone = processes.as_first_says(is_alone)
         if not is_alone:
             print("another process is at the same training; this one keeps no checkpoints")
         yield folder if is_alone else None
-        if is_alone:
+        if is_alone and is_first:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _in_bucket(shelf: Shelf) -> Iterator[Path]:
+def _in_bucket(shelf: Shelf) -> Iterator[Path | None]:
+    if processes.is_joined():
+        # Each of them may be on another machine, and they write to one folder.
+        print("processes that torchrun started keep checkpoints in a shared folder, not in a bucket")
+        yield None
+        return
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         folder = Path(scratch)
         write_text(folder / SHELF, str(shelf))
@@ -102,13 +114,24 @@ class ResumableTrainer(Trainer):
     """The transformers Trainer, whose checkpoints are whole or don't count, and hold no pickle."""
 
     def go_on_from(self, checkpoint: Path | None) -> None:
-        """Train, from a checkpoint if there is one. What had ended by then learns nothing more."""
+        """Train, from a checkpoint if there is one. What had ended by then learns nothing more.
+
+        Afterwards all processes have the weights of the best epoch.
+        """
+        if self.args.process_index:
+            # Each drops other units.
+            torch.manual_seed(self.args.seed + self.args.process_index)
         if checkpoint is not None:
             state = _state_of(checkpoint)
             print(f"going on after epoch {round(state.epoch or 0)}, which an earlier run reached")
             if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
                 self.args.num_train_epochs = round(state.epoch or 0)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        for tensor in self.model.state_dict().values():
+            broadcast(tensor)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return ByLength(self.args.train_batch_size, train_dataset or self.train_dataset, self.args.data_seed)
 
     def _init_training_state(self, *arguments: Any) -> tuple[int, int]:
         found: tuple[int, int] = super()._init_training_state(*arguments)
@@ -121,6 +144,9 @@ class ResumableTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         if self.args.save_only_model:
             return
+        self.accelerator.wait_for_everyone()
+        if not self.args.should_save:
+            return
         folder = _checkpoint(self.args.output_dir, self.state.global_step)
         # Settings that the Trainer pickles for people; nobody reads them here.
         (folder / "training_args.bin").unlink(missing_ok=True)
@@ -131,12 +157,16 @@ class ResumableTrainer(Trainer):
         _bring_up(folder.parent)
 
     def _load_best_model(self) -> None:
+        if not self.args.should_save:
+            return
         best = self.state.best_model_checkpoint
         if best is not None and not Path(best).is_dir():
             raise RuntimeError(f"{best}: the best epoch's weights were removed while others were learnt; run again")
         super()._load_best_model()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.args.should_save:
+            return
         state = self.optimizer.state_dict()
         tensors = {f"{place}.{name}": kept for place, one in state["state"].items() for name, kept in one.items()}
         save_file({name: kept.contiguous() for name, kept in tensors.items()}, Path(output_dir, TENSORS))
@@ -159,21 +189,39 @@ class ResumableTrainer(Trainer):
         tensors = {CPU: torch.random.get_rng_state()}
         if torch.cuda.is_available():
             tensors[GPU] = torch.cuda.random.get_rng_state()
-        save_file(tensors, Path(output_dir, RANDOM).with_suffix(".safetensors"))
+        path = self._random_states(output_dir)
+        save_file(tensors, path.with_suffix(".safetensors"))
         told = {"python": random.getstate(), "numpy": [kind, np.asarray(keys).tolist(), *rest]}
-        Path(output_dir, RANDOM).write_text(json.dumps(told), encoding="utf-8")
+        path.write_text(json.dumps(told), encoding="utf-8")
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        told = json.loads(Path(checkpoint, RANDOM).read_text(encoding="utf-8"))
+        path = self._random_states(checkpoint)
+        told = json.loads(path.read_text(encoding="utf-8"))
         version, keys, gauss = told["python"]
         random.setstate((version, tuple(keys), gauss))
         np.random.set_state(tuple(told["numpy"]))
-        tensors = load_file(Path(checkpoint, RANDOM).with_suffix(".safetensors"))
+        tensors = load_file(path.with_suffix(".safetensors"))
         torch.random.set_rng_state(tensors[CPU])
         if GPU in tensors and torch.cuda.is_available():
             torch.cuda.random.set_rng_state(tensors[GPU])
+
+    def _random_states(self, checkpoint: str) -> Path:
+        return Path(checkpoint, f"random-{self.args.process_index}.json")
+
+
+class ByLength(LengthGroupedSampler):
+    """An order of chance in which a batch's rows are of like length: other in each epoch, the same in all processes."""
+
+    def __init__(self, batch_size: int, dataset: Any, seed: int) -> None:
+        super().__init__(batch_size, dataset)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0."""
+        self.generator = torch.Generator().manual_seed(self._seed + epoch)
 
 
 def last_whole(folder: Path) -> Path | None:

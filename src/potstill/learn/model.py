@@ -36,10 +36,13 @@ MOST_DEVIATIONS = 5.0
 # Of a normal head, in halves of the whole scale; learning soon finds its own.
 FIRST_SPREAD = 0.25
 NO_FEATURES = Features()
-# What a model takes of a batch, and how the same of an answer is called.
-ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical")
+# What comes before the name of what a model takes of an answer.
 ANSWER = "answer_"
+# What a model takes of a batch.
+ARGUMENTS = ("input_ids", "attention_mask", "numeric", "categorical", "answer_input_ids", "answer_attention_mask")
 HEAD = "head.json"
+# At a time: what a tokenizer tells of a text besides its ids takes several times their memory.
+TOKENIZED_TEXTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -218,8 +221,22 @@ class TaskModel(nn.Module):
         attention_mask: Tensor,
         numeric: Tensor | None = None,
         categorical: Tensor | None = None,
+        answer_input_ids: Tensor | None = None,
+        answer_attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Logits `[batch, outcomes]`; features where the head has them."""
+        """Logits `[batch, outcomes]`; features where the head has them; of pairs both vectors `[batch, 2 · width]`."""
+        said = self._say(input_ids, attention_mask, numeric, categorical)
+        if answer_input_ids is None or answer_attention_mask is None:
+            return said
+        return torch.cat([said, self._say(answer_input_ids, answer_attention_mask)], dim=1)
+
+    def _say(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        numeric: Tensor | None = None,
+        categorical: Tensor | None = None,
+    ) -> Tensor:
         tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         vector = self.pooling(tokens, attention_mask)
         if "hidden" in self.on_top:
@@ -232,11 +249,9 @@ class TaskModel(nn.Module):
         return logits
 
     def respond(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the model says of a batch: logits `[batch, outcomes]`; of pairs both vectors `[batch, 2 · width]`."""
-        said: Tensor = self(**{name: batch[name] for name in ARGUMENTS if name in batch})
-        if ANSWER + ARGUMENTS[0] not in batch:
-            return said
-        return torch.cat([said, self(**{name: batch[ANSWER + name] for name in ARGUMENTS[:2]})], dim=1)
+        """What the model says of a batch, in which there may be more than it takes."""
+        said: Tensor = self(**arguments_in(batch))
+        return said
 
     def inherit(self, main: "TaskModel", teachers: Sequence["TaskModel"]) -> None:
         """Take over what stands on the encoder of the main teacher, but each task's last layer from its own teacher."""
@@ -253,6 +268,11 @@ class TaskModel(nn.Module):
         """Learn the scale of numbers from the training rows, unless it was inherited with what was learnt on it."""
         if self.head.features and not self.on_top["tower"].is_fitted:
             self.on_top["tower"].fit(torch.from_numpy(inputs.features["numeric"]))  # type: ignore[operator]
+
+
+def arguments_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a model takes of a batch."""
+    return {name: batch[name] for name in ARGUMENTS if name in batch}
 
 
 def _last_layer(width: int, outcome: Outcome) -> nn.Module:
@@ -356,7 +376,11 @@ def encode(tokenizer: Any, rows: Rows, head: Head) -> Inputs:
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Inputs:
     """Token ids of each text, special tokens included, cut at `max_tokens`; of a pair the longer one first."""
-    return Inputs(tokenizer([split_pair(text) for text in texts], truncation=True, max_length=max_tokens)["input_ids"])
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), TOKENIZED_TEXTS):
+        pairs = [split_pair(text) for text in texts[start : start + TOKENIZED_TEXTS]]
+        ids += tokenizer(pairs, truncation=True, max_length=max_tokens)["input_ids"]
+    return Inputs(ids)
 
 
 def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:

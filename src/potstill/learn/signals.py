@@ -170,14 +170,18 @@ def is_written(table: Shelf, content: Content, number: int) -> bool:
 
 
 def complete(table: Shelf, content: Content, parts: int) -> Manifest | None:
-    """Write the manifest if all parts have their receipts; none: some are still to come."""
-    # Reading thousands of receipts takes long; that one is missing is seen from their names.
-    if not {_receipt_name(number) for number in range(parts)} <= set(table.names()):
-        return None
-    receipts = [_receipt(table, number) for number in range(parts)]
-    told = [receipt for receipt in receipts if receipt is not None and receipt.table == content.address]
-    if len(told) < parts:
-        return None
+    """Write the manifest if all parts have their receipts; none: some are still to come.
+
+    Receipts are looked at in an order of chance until one is missing. So n extractions of a part each look n · ln n
+    times in all, not n², in whatever order they end.
+    """
+    found: dict[int, Part] = {}
+    for number in np.random.default_rng().permutation(parts).tolist():
+        receipt = _receipt(table, number)
+        if receipt is None or receipt.table != content.address:
+            return None
+        found[number] = receipt
+    told = [found[number] for number in range(parts)]
     manifest = Manifest(content, max(part.width for part in told), sum(part.rows for part in told), tuple(told))
     table.write(MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode())
     named = {part.name for part in told}

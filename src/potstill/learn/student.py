@@ -10,6 +10,7 @@ from typing import Any
 
 from potstill.data.dataset import UNLABELLED, Rows, Schema, read_rows
 from potstill.learn.model import Head, TaskModel, encode, save_model
+from potstill.learn.processes import is_first
 from potstill.learn.teachers import write_taught
 from potstill.learn.trainer import Epoch, Examples, Loss, Views, train
 from potstill.metrics import better, meanings_of, primary
@@ -127,10 +128,11 @@ def learn(
         if training.must_improve and not _improves(training.name, kept, more, head.outcome):
             continue
         model, kept, epochs = tuned, more, [*epochs, *more]
-    with writing(place.folder) as draft:
-        save_model(model, tokenizer, draft)
-        write_taught(draft, rows[0].row)
-        (draft / HISTORY).write_text(json.dumps([epoch.flat() for epoch in epochs], indent=1), encoding="utf-8")
+    if is_first():
+        with writing(place.folder) as draft:
+            save_model(model, tokenizer, draft)
+            write_taught(draft, rows[0].row)
+            (draft / HISTORY).write_text(json.dumps([epoch.flat() for epoch in epochs], indent=1), encoding="utf-8")
     best = _best(kept, head.outcome)
     return {"best_epoch": best.epoch, **{f"validation_{name}": value for name, value in best.validation.items()}}
 

@@ -102,8 +102,10 @@ class Scorer:
         """The teacher in a folder, on the best device."""
         members = [_at_work(member, outcome) for member in member_folders(folder)]
         places = [place for member in member_folders(folder) for place in teacher_folders(member, outcome)]
-        taught = [chunk for place in places for chunk in pq.read_table(place / TAUGHT)["row"].chunks]
-        return cls(folder, members, read_weights(folder), outcome, pa.chunked_array(taught, pa.string()).unique())
+        # Large: digests of 34 million rows are more than a plain array of strings can hold.
+        taught = [pq.read_table(place / TAUGHT)["row"].cast(pa.large_string()) for place in places]
+        chunks = [chunk for rows in taught for chunk in rows.chunks]
+        return cls(folder, members, read_weights(folder), outcome, pa.chunked_array(chunks, pa.large_string()).unique())
 
     def refuse_taught(self, rows: Rows, split: str) -> None:
         """Prove that none of these rows taught this teacher.
@@ -111,7 +113,7 @@ class Scorer:
         Raises:
             UserError: one did: what the teacher says of it is recalled, not foreseen.
         """
-        known = pc.is_in(pa.array(rows.row, pa.string()), value_set=self.taught).to_numpy(zero_copy_only=False)
+        known = pc.is_in(pa.array(rows.row, pa.large_string()), value_set=self.taught).to_numpy(zero_copy_only=False)
         if known.any():
             raise UserError(
                 f"{self.folder}: this teacher was taught {known.sum():,} of the {split} rows that it would score, "

@@ -1,7 +1,8 @@
 """One training loop for teachers, students and controls, on the transformers Trainer.
 
 Batches are padded to their longest row and grouped by length; the rate warms up, then decays linearly; after each
-epoch the validation score decides whether to stop, and the best epoch's weights are kept.
+epoch the validation score decides whether to stop, and the best epoch's weights are kept. Where several processes learn
+together, each takes its share of every batch, and of the validation batches.
 """
 
 import contextlib
@@ -16,18 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate.utils import gather, pad_across_processes
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from transformers import (
-    EarlyStoppingCallback,
-    TrainingArguments,
-    set_seed,
-)
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import EvalLoopOutput
 
+from potstill.learn import processes
 from potstill.learn.checkpoint import ResumableTrainer, last_whole
 from potstill.learn.follow import Follower
-from potstill.learn.model import Inputs, TaskModel, best_device
+from potstill.learn.model import Inputs, TaskModel, arguments_in, best_device
 from potstill.machine import has_bfloat16_units
 from potstill.metrics import Truth, meanings_of, primary, score
 from potstill.outcomes import Outcome, parts_of, probabilities_of
@@ -103,9 +103,9 @@ class Units(Dataset[dict[str, Any]]):
         longest = max((self.examples.inputs.ids[row] for row in rows), key=len)
         return {"examples": self.examples, "rows": rows, "input_ids": longest}
 
-    def in_a_batch(self, rows: int) -> int:
-        """How many units make a batch of about so many rows."""
-        return max(1, round(rows * len(self) / sum(map(len, self._rows))))
+    def in_a_batch(self, rows: int, shares: int = 1) -> int:
+        """How many units make a batch of about so many rows that falls into so many equal shares."""
+        return shares * max(1, round(rows * len(self) / sum(map(len, self._rows)) / shares))
 
 
 def _together(groups: npt.NDArray[np.int64] | None) -> list[list[int]]:
@@ -185,7 +185,7 @@ def train(
         made: dict[str, Tensor] = drawn[0]["examples"].batch(rows, outcome, pad_token_id)
         return made
 
-    batch, first = units.in_a_batch(settings.batch_size), primary(outcome)
+    batch, first = units.in_a_batch(settings.batch_size, processes.count()), primary(outcome)
     history = _History(settings.epochs, outcome, on_epoch)
     with folder_of(checkpoints, model) as folder:
         last = last_whole(folder)
@@ -202,12 +202,11 @@ def train(
                 per_device_eval_batch_size=units.in_a_batch(64),
                 metric_for_best_model=first,
                 greater_is_better=meanings_of(outcome)[first].higher_is_better,
-                label_names=["row"],
             ),
             train_dataset=units,
             eval_dataset=judged,
             data_collator=collate,
-            # They come by length; the row numbers, which stand in for labels here, tell whose they are.
+            # Row numbers stand in for labels here.
             compute_metrics=lambda found: _scored(outcome, validation.truth.at(found.label_ids), found.predictions),
             callbacks=[history, EarlyStoppingCallback(early_stopping_patience=settings.patience)],
         )
@@ -285,7 +284,7 @@ def arguments(settings: Schooling, steps: int, folder: Path, keeps_all: bool, **
         keeps_all: whether checkpoints hold what a killed training needs to go on, or weights alone.
         own: what is told of this kind of training.
     """
-    return TrainingArguments(
+    told = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
@@ -306,8 +305,15 @@ def arguments(settings: Schooling, steps: int, folder: Path, keeps_all: bool, **
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=settings.seed,
         data_seed=settings.seed,
+        # Where processes can't find a GPU each, they must be told that they have none.
+        use_cpu=processes.is_joined() and best_device().type == "cpu",
+        # A batch is what all processes take together.
+        accelerator_config={"split_batches": True},
         **own,
     )
+    # A process has one GPU: threads that share a model over several can't call what is ours on it.
+    told._n_gpu = min(told.n_gpu, 1)
+    return told
 
 
 class _Trainer(ResumableTrainer):
@@ -339,10 +345,43 @@ class _Trainer(ResumableTrainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Batch mean of the loss."""
-        logits = model.respond(inputs)  # type: ignore[operator]
+        # Called, not asked to respond: what wraps it to share gradients sees calls alone.
+        logits = model(**arguments_in(inputs))
         progress = torch.tensor(self.state.global_step / max(self.state.max_steps, 1))
         loss = self._loss(logits, {**inputs, "progress": progress}).mean()
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[dict[str, Any]]:
+        """One process's share of the batches that one alone would make; where there are too few, the first of all."""
+        order, rows = self._get_eval_sampler(self.eval_dataset), self.args.eval_batch_size
+        batches = list(BatchSampler(order, rows, drop_last=False))
+        own = batches[self.args.process_index :: self.args.world_size] or batches[:1]
+        return DataLoader(self.eval_dataset, batch_sampler=own, collate_fn=self.data_collator)
+
+    def evaluation_loop(self, dataloader: Any, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
+        """Figures of all rows, each of which counts once, whichever process it was with."""
+        self.model.eval()
+        parts = zip(*map(self._judged, dataloader), strict=True)
+        rows, logits, losses = (_from_all(torch.cat(part)) for part in parts)
+        rows, first = np.unique(rows, return_index=True)
+        rows, first = rows[rows >= 0], first[rows >= 0]
+        figures = self.compute_metrics(EvalPrediction(logits[first], rows))
+        told = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
+        told[f"{metric_key_prefix}_loss"] = float(losses[first].mean())
+        return EvalLoopOutput(logits[first], rows, told, len(rows))
+
+    @torch.no_grad()
+    def _judged(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Numbers of a batch's rows `[batch]`, their logits `[batch, outcomes]`, and the batch's loss for each."""
+        batch = self._prepare_inputs(batch)
+        loss, said = self.compute_loss(self.model, batch, return_outputs=True)
+        return batch["row"], said["logits"], loss.repeat(len(batch["row"]))
+
+
+def _from_all(own: Tensor) -> npt.NDArray[Any]:
+    """The rows of all processes, and those of value -1 that make up for fewer."""
+    found: Tensor = gather(pad_across_processes(own, pad_index=-1))
+    return found.cpu().numpy()
 
 
 class _History(Follower):

@@ -1,10 +1,11 @@
 """Extract: what the teacher says of every row, as a table."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.data.dataset import UNLABELLED, Rows, Schema, read_schema, stream_rows
+from potstill.data.dataset import UNLABELLED, Rows, Schema, read_schema, read_span
 from potstill.data.split import SPLITS, TRAIN
 from potstill.learn.signals import MANIFEST, Batch, Content, Manifest, complete, is_written, write_part
 from potstill.learn.teachers import Panel
@@ -13,6 +14,9 @@ from potstill.progress import Progress
 from potstill.recipe import Signals
 from potstill.shelves import point_to
 from potstill.store import Folder, Shelf, writing
+
+# A split, and places of its rows.
+Span = tuple[str, range]
 
 
 def extract(
@@ -50,59 +54,82 @@ def extract(
     content = Content(teacher_digest, dataset_digest, tasks, settings.vectors, settings.part_rows)
     # Where the table is there already, no model need be loaded.
     panel = functools.cache(lambda: Panel.load(teacher, schema.outcome))
+    plan = Plan.of(schema, settings.part_rows)
+    own = range(shard, len(plan), shards)
 
-    def fill(table: Shelf) -> tuple[Manifest | None, int]:
-        return _fill(
-            table,
-            content,
-            _parts(dataset, schema, settings.part_rows),
-            lambda split, rows: _batch(panel(), split, rows, settings.vectors),
-            sum(schema.rows.values()) + schema.unlabelled,
-            shards,
-            shard,
-        )
+    def score(part: Span) -> Batch:
+        split, span = part
+        return _batch(panel(), split, read_span(dataset, split, schema, span), settings.vectors)
 
     if store is None:
         with writing(signals) as draft:
-            manifest, scored = fill(Folder(draft))
+            manifest, scored = fill_table(Folder(draft), content, plan, own, score)
     else:
         table = store.inside(content.address)
-        manifest, scored = fill(table)
+        manifest, scored = fill_table(table, content, plan, own, score)
         if manifest is not None:
             with writing(signals) as draft:
                 point_to(table, MANIFEST, draft)
     return {"rows": manifest.rows if manifest else 0, "rows_scored": scored}
 
 
-def _fill(
-    table: Shelf,
-    content: Content,
-    parts: Iterator[tuple[str, Rows]],
-    score: Callable[[str, Rows], Batch],
-    rows_in_all: int,
-    shards: int,
-    shard: int,
+@dataclass(frozen=True)
+class Plan:
+    """Which rows make each part; a part is worked out when it is asked for, so thousands of shards plan in no time.
+
+    Attributes:
+        splits: name and number of rows of each.
+        part_rows: rows in a part, but for the last of a split.
+    """
+
+    splits: tuple[tuple[str, int], ...]
+    part_rows: int
+
+    @classmethod
+    def of(cls, schema: Schema, part_rows: int) -> "Plan":
+        """The plan of a dataset, rows without a label last."""
+        return cls((*((split, schema.rows[split]) for split in SPLITS), (UNLABELLED, schema.unlabelled)), part_rows)
+
+    def __len__(self) -> int:
+        return sum(-(-rows // self.part_rows) for _, rows in self.splits)
+
+    def __getitem__(self, number: int) -> Span:
+        for split, rows in self.splits:
+            parts = -(-rows // self.part_rows)
+            if number < parts:
+                return split, range(number * self.part_rows, min((number + 1) * self.part_rows, rows))
+            number -= parts
+        raise IndexError(number)
+
+
+def fill_table(
+    table: Shelf, content: Content, plan: Plan, own: range, score: Callable[[Span], Batch]
 ) -> tuple[Manifest | None, int]:
-    """Write this shard's missing parts and, once all are there, the manifest; also how many rows were scored."""
-    progress = Progress(rows_in_all, "row")
-    number, seen, scored = -1, 0, 0
-    for number, (split, rows) in enumerate(parts):
-        seen += len(rows)
-        if number % shards == shard and not is_written(table, content, number):
-            write_part(table, content, number, score(split, rows))
-            scored += len(rows)
+    """Write what is missing of one shard's parts and, once all are there, the manifest.
+
+    Args:
+        table: where it is.
+        content: what decides it.
+        plan: its parts.
+        own: numbers of those that are this shard's.
+        score: what is said of a part's rows.
+
+    Returns:
+        The manifest, unless other shards are still at work, and how many rows were scored.
+    """
+    progress = Progress(sum(len(plan[number][1]) for number in own), "row")
+    seen = scored = 0
+    for number in own:
+        split, span = plan[number]
+        seen += len(span)
+        if not is_written(table, content, number):
+            write_part(table, content, number, score(plan[number]))
+            scored += len(span)
             progress.at(seen, split)
-    manifest = complete(table, content, number + 1)
+    manifest = complete(table, content, len(plan))
     whole = f"{manifest.rows:,} rows in {len(manifest.parts)} parts" if manifest else "other shards are still at work"
     progress.say(f"{scored:,} rows scored by the teacher; {whole}" if scored else f"no row to score; {whole}")
     return manifest, scored
-
-
-def _parts(dataset: Path, schema: Schema, part_rows: int) -> Iterator[tuple[str, Rows]]:
-    """The rows of each part, with their split."""
-    for split in (*SPLITS, *([UNLABELLED] if schema.unlabelled else [])):
-        for rows in stream_rows(dataset, split, part_rows):
-            yield split, rows
 
 
 def _batch(panel: Panel, split: str, rows: Rows, vectors: bool) -> Batch:

@@ -1,5 +1,6 @@
 """Teach: fine-tune a Hugging Face encoder on the dataset."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch import nn
 from potstill.compress.trim import trim
 from potstill.data.dataset import Rows, Schema, read_schema
 from potstill.errors import UserError
+from potstill.learn import processes
 from potstill.learn.checkpoint import unfinished
 from potstill.learn.committee import likeliest, mixed
 from potstill.learn.model import Head, TaskModel, load_encoder
@@ -24,6 +26,9 @@ from potstill.outcomes import Outcome, Part, parts_of, side_by_side
 from potstill.recipe import Teacher, Training
 from potstill.store import Shelf, writing
 
+# The module whose processes teach together.
+TOGETHER = "potstill.steps.teach_together"
+
 
 def teach(
     dataset: Path,
@@ -34,6 +39,9 @@ def teach(
     checkpoints: Shelf | None = None,
 ) -> dict[str, float]:
     """Fine-tune `settings.encoder` and write the teacher's folder.
+
+    Where there are several GPUs, or the recipe asks for several processes, they are started here and share each batch.
+    A process that torchrun started does its part; the first one writes.
 
     Of a teacher a task there is a folder each inside it. Other teachers that speak with it are in `_others`, with their
     weights in `weights.json`; where teachers are cross-fitted, those of each fold are in `_folds`.
@@ -53,20 +61,34 @@ def teach(
     Raises:
         UserError: the encoder can't be loaded, its vocabulary not trimmed, or a fold holds no row.
     """
+    together = processes.count() if processes.is_joined() else processes.wanted(settings.processes)
+    with unfinished(checkpoints, "teach", read_schema(dataset).digest, settings, cross_fit, together) as kept:
+        if together == processes.count():
+            return teach_here(dataset, settings, teacher, on_epoch, cross_fit, kept)
+        print(f"{together} processes share each batch")
+        folders = {"dataset": str(dataset), "teacher": str(teacher), "kept": kept and str(kept)}
+        request = {**folders, "settings": settings.model_dump(mode="json"), "cross_fit": cross_fit}
+        return processes.launch(TOGETHER, request, together, on_epoch)
+
+
+def teach_here(
+    dataset: Path, settings: Teacher, teacher: Path, on_epoch: OnEpoch, cross_fit: int, kept: Path | None
+) -> dict[str, float]:
+    """Do one process's part of teaching; `kept` is the folder of its checkpoints."""
     schema = read_schema(dataset)
     rows, validation = labelled_rows(dataset, schema)
     if cross_fit:
         _refuse_empty_folds(rows, cross_fit, settings.seed, schema)
-    decided_by = schema.digest, settings, cross_fit
-    with unfinished(checkpoints, "teach", *decided_by) as kept, writing(teacher) as draft:
-        place = Place(draft, on_epoch, kept)
+    is_first = processes.is_first()
+    with writing(teacher) if is_first else contextlib.nullcontext(teacher) as draft:
+        place = Place(draft, on_epoch if is_first else silently, kept)
         found = _teach_members(dataset, schema, (rows, validation), settings, place)
         for fold in range(cross_fit):
             print(f"fold {fold + 1} of {cross_fit}")
             others = rows.outside(fold, cross_fit, settings.seed)
             own = place.inside(FOLDS).inside(str(fold)).telling(silently)
             _teach_members(dataset, schema, (others, validation), settings, own)
-        if cross_fit:
+        if cross_fit and is_first:
             division = json.dumps({"folds": cross_fit, "seed": settings.seed})
             (draft / FOLDS / DIVISION).write_text(division, encoding="utf-8")
     return found
@@ -91,7 +113,7 @@ def _teach_members(
     for number, other in enumerate(others, 1):
         print(f"teacher {number + 1} of {len(others) + 1}: {other.encoder}")
         _teach_all(dataset, schema, rows, other, place.inside(OTHERS).inside(str(number)).telling(silently))
-    return found | (_weigh(place.folder, schema, rows[1], settings) if others else {})
+    return found | (_weigh(place.folder, schema, rows[1], settings) if others and processes.is_first() else {})
 
 
 def _weigh(folder: Path, schema: Schema, validation: Rows, settings: Teacher) -> dict[str, float]:

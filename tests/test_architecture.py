@@ -28,7 +28,7 @@ LAYERS = [
     ["code"],
     ["machine"],
     ["recipe"],
-    ["edge", "hub", "metrics"],
+    ["edge", "hub", "images", "metrics"],
     ["store", "outcomes", "inputs", "progress"],
     ["errors"],
 ]

@@ -142,16 +142,22 @@ def plan(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write; default: pipelines/compiled/NAME.yaml.",
 )
-def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+@click.option(
+    "--images",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Lock file that names each image by its digest; default: images.lock.yaml of this installation.",
+)
+def compile_(recipe: Path, overrides: tuple[str, ...], output: Path | None, images: Path | None) -> None:
     """Write a recipe's KFP package, which can be uploaded to a cluster and started from a form.
 
     \b
     Example:
       potstill compile recipes/review-sentiment.yaml --output review-sentiment.yaml
     """
+    from potstill.images import LOCK
     from potstill.pipelines.package import compile_package
 
     loaded = load_recipe(recipe, overrides)
     target = output or Path("pipelines", "compiled", f"{loaded.name}.yaml")
-    compile_package(loaded, target)
+    compile_package(loaded, target, images or LOCK)
     click.echo(f"{target}: {target.stat().st_size / 1e3:.0f} kB")

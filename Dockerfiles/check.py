@@ -78,8 +78,9 @@ def encoder(name: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    image = sys.argv[1]
-    faults = [fault for check in (who, packages, imports, encoder) for fault in check(image)]
-    for fault in faults:
-        print(f"{image}: {fault}")
-    sys.exit(bool(faults))
+    image, sound = sys.argv[1], True
+    for check in (who, packages, imports, encoder):
+        for fault in check(image):
+            print(f"{image}: {fault}", flush=True)
+            sound = False
+    sys.exit(not sound)

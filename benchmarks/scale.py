@@ -220,7 +220,9 @@ def _signal_bytes(outcomes: int, rows: int = 200_000) -> float:
         for number, start in enumerate(range(0, rows, content.part_rows)):
             names = [row_digest(str(i), "") for i in range(start, min(rows, start + content.part_rows))]
             logits = random.normal(size=(len(names), outcomes))
-            write_part(Folder(Path(scratch)), content, number, Batch("train", names, logits, np.zeros(len(names), np.int16)))
+            write_part(
+                Folder(Path(scratch)), content, number, Batch("train", names, logits, np.zeros(len(names), np.int16))
+            )
         return folder_bytes(Path(scratch)) / rows
 
 

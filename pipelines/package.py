@@ -1,25 +1,38 @@
 """Pipelines as KFP packages: YAML files that a cluster can run."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
+from potstill.images import LOCK, read_lock
 from potstill.pipelines.distill import build
 from potstill.pipelines.pods import Cluster
 from potstill.recipe import Recipe
 from potstill.store import write_text
 
 
-def compile_package(recipe: Recipe, target: Path, cluster: Cluster) -> None:
-    """Write a recipe's package, whole or not at all. Equal recipes and clusters give equal bytes."""
+def compile_package(recipe: Recipe, target: Path, cluster: Cluster, lock: Path = LOCK) -> None:
+    """Write a recipe's package, whole or not at all. Equal recipes, clusters and images give equal bytes.
+
+    Args:
+        recipe: what the pipeline does.
+        target: file to write.
+        cluster: how its steps run.
+        lock: which image is which.
+
+    Raises:
+        UserError: the lock file can't be used.
+    """
     heading = f"The pipeline of the recipe {recipe.name}, as potstill compile writes it"
-    compile_pipeline(build(recipe, cluster), target, heading)
+    compile_pipeline(build(recipe, cluster), target, heading, lock)
 
 
-def compile_pipeline(pipeline: BaseComponent, target: Path, heading: str) -> None:
+def compile_pipeline(pipeline: BaseComponent, target: Path, heading: str, lock: Path = LOCK) -> None:
     """Write a pipeline's package, whole or not at all, under a heading."""
+    in_images(pipeline, read_lock(lock))
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         draft = Path(scratch) / "package.yaml"
         compiler.Compiler().compile(pipeline, str(draft))
@@ -28,3 +41,15 @@ def compile_pipeline(pipeline: BaseComponent, target: Path, heading: str) -> Non
     body = "".join(line for line in lines if not line.startswith("#"))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, f"# {heading}. Not for editing.\n{body}")
+
+
+def in_images(pipeline: BaseComponent, images: Mapping[str, str]) -> BaseComponent:
+    """Let a pipeline run in these images, where its components only say which of them.
+
+    Args:
+        pipeline: as it was built; it is changed.
+        images: as `potstill.images` reads them.
+    """
+    for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
+        executor["container"]["image"] = images[executor["container"]["image"]]
+    return pipeline

@@ -32,7 +32,7 @@ LAYERS = [
     ["machine"],
     ["recipe"],
     ["sections"],
-    ["edge", "hub", "metrics"],
+    ["edge", "hub", "images", "metrics"],
     ["shelves"],
     ["bucket"],
     ["store", "outcomes", "inputs", "progress"],

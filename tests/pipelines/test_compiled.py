@@ -7,6 +7,7 @@ import pytest
 import yaml
 from kfp import components
 
+from potstill.images import read_lock
 from potstill.pipelines.package import compile_package
 from potstill.pipelines.pods import load_cluster
 from potstill.recipe import load_recipe
@@ -40,13 +41,13 @@ def test_kfps_own_loader_reads_the_package(recipe: Path):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_no_command_installs_anything_and_every_image_is_named(recipe: Path):
-    executors = spec(COMPILED / f"{recipe.stem}.yaml")["deploymentSpec"]["executors"]
+    executors, images = spec(COMPILED / f"{recipe.stem}.yaml")["deploymentSpec"]["executors"], read_lock()
     assert len(executors) == (12 if load_recipe(recipe).adapt else 11)
     for executor in executors.values():
         container = executor["container"]
         words = " ".join(container["command"] + container.get("args", []))
         assert not any(word in words for word in ("pip install", "ensurepip", "apt-get", "curl ", "uv "))
-        assert container["image"].startswith("potstill-")
+        assert container["image"] in (images["core"], images["train"])
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

@@ -16,6 +16,7 @@ from tiny import fresh_mlflow, write_edge
 
 from potstill import registry
 from potstill.drift.profile import learn, write_profile
+from potstill.images import read_lock
 from potstill.pipelines import monitor
 from potstill.pipelines.package import compile_pipeline
 from potstill.pipelines.pods import load_cluster
@@ -33,7 +34,7 @@ def test_the_kept_package_is_what_the_pipeline_compiles_to(tmp_path: Path):
 def test_it_needs_no_torch_installs_nothing_and_is_never_cached():
     spec: dict[str, Any] = next(yaml.safe_load_all(KEPT.read_text()))
     for executor in spec["deploymentSpec"]["executors"].values():
-        assert executor["container"]["image"].startswith("potstill-core-")
+        assert executor["container"]["image"] == read_lock()["core"]
         assert "pip install" not in " ".join(executor["container"]["command"])
     tasks = {
         n: task for part in spec["components"].values() for n, task in part.get("dag", {}).get("tasks", {}).items()

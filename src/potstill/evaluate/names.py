@@ -1,5 +1,7 @@
 """The models that are judged, and how they and the steps of compression are called in tables and figures."""
 
+# Files of an evaluation: here, so that who only reads them loads nothing that draws.
+SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
 # From the plainest to the smallest, then the rival.
 MODELS = ("baseline", "control", "teacher", "student", "edge", "champion")
 NAMES = {"edge": "edge model"}

@@ -18,7 +18,7 @@ from potstill.evaluate import calibration, contract, fidelity, figures, latency,
 from potstill.evaluate.candidates import Candidate, Inputs, open_all, taught_probabilities
 from potstill.evaluate.cascade import Cascade
 from potstill.evaluate.judge import Judge
-from potstill.evaluate.names import step_name
+from potstill.evaluate.names import FIGURES, PREDICTIONS, SUMMARY, VERDICT, step_name
 from potstill.evaluate.trivial import forecast, mean_of, of_all_tasks
 from potstill.learn.student import HISTORY
 from potstill.learn.teachers import member_folders, teacher_folders
@@ -44,7 +44,6 @@ from potstill.steps.choose import PLAN
 from potstill.steps.compress import SMALL, STEPS
 from potstill.store import to_json, writing
 
-SUMMARY, VERDICT, FIGURES, PREDICTIONS = "summary.json", "verdict.json", "figures.json", "predictions.parquet"
 TRIVIAL = "trivial"
 # Errors of values over those that a plain forecast made on the training rows.
 SCALED = {"mase": "MASE", "mase_seasonal": "seasonal MASE"}

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from potstill.evaluate.contract import Verdict
+from potstill.evaluate.names import FIGURES, SUMMARY, VERDICT
 from potstill.evaluate.report import write_report
 from potstill.recipe import Promote
-from potstill.steps.evaluate import FIGURES, SUMMARY, VERDICT
 from potstill.store import write_text
 
 Alias = Literal["champion", "challenger"]

@@ -1,6 +1,7 @@
 """What a bucket does as a folder does, and what a server can do that a folder can't."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -184,3 +185,15 @@ def test_no_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
         with pytest.raises(UserError, match=r"s3://shop/a: Unable to locate credentials"):
             Bucket("s3://shop").read("a")
+
+
+@pytest.mark.skipif("TEST_S3_ENDPOINT" not in os.environ, reason="moto takes any credentials: needs a real server")
+def test_wrong_credentials_are_refused_without_telling_them(server: str):
+    with s3.given(server, os.environ["TEST_S3_KEY"], "wrong"):
+        with pytest.raises(UserError, match="s3://shop/a: the secret key is wrong") as told:
+            Bucket(f"s3://{s3.NAME}").write("a", b"one")
+        assert "wrong" not in str(told.value).replace("the secret key is wrong", "")
+    with s3.given(server, "nobody", s3.SECRET), pytest.raises(UserError, match="the access key is unknown there"):
+        Bucket(f"s3://{s3.NAME}").read("a")
+    with s3.given(server, "nobody", s3.SECRET), pytest.raises(UserError, match=r"wrong, or may not do that|unknown"):
+        Bucket(f"s3://{s3.NAME}").digest("a")

@@ -57,7 +57,7 @@ def test_it_learns_which_pieces_stand_where(encoder: Path):
     assert [epoch.epoch for epoch in epochs] == list(range(1, 11))
     # Of some sixty pieces one guesses with a loss of 4; the words around a masked one leave few to choose from.
     assert 2.5 < epochs[0].validation_loss < 4
-    assert epochs[-1].validation_loss < 0.8 * epochs[0].validation_loss
+    assert epochs[-1].validation_loss < 0.7 * epochs[0].validation_loss
     before = load_encoder(str(encoder))[0].state_dict()
     assert set(model.state_dict()) == set(before)
     assert not torch.equal(

@@ -31,7 +31,7 @@ lint: setup  ## check format, style and types
 compile: setup  ## write the KFP packages of the shipped recipes to pipelines/compiled
 	for recipe in $(RECIPES); do $(BIN)/potstill compile $$recipe; done
 
-images: .venv/installed  ## build the core, train and serve images; ARGS="--base …", see docs/images.md
+images: .venv/installed  ## build the images core, train, serve and mlflow; ARGS="--base …", see docs/images.md
 	$(BIN)/python scripts/images.py build $(ARGS)
 
 push: .venv/installed  ## push the images to REGISTRY and name them in images.lock.yaml

@@ -36,7 +36,7 @@ compile: setup  ## write the KFP packages of the shipped recipes, of promote and
 manifests: setup  ## render the Kubernetes overlays with the locked images to build/manifests, and check them
 	$(BIN)/python scripts/manifests images.lock.yaml build/manifests
 
-images: .venv/installed  ## build the core, train and serve images; ARGS="--base …", see docs/images.md
+images: .venv/installed  ## build the images core, train, serve and mlflow; ARGS="--base …", see docs/images.md
 	$(BIN)/python scripts/images.py build $(ARGS)
 
 push: .venv/installed  ## push the images to REGISTRY and name them in images.lock.yaml

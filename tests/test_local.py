@@ -14,6 +14,7 @@ from potstill.follow import Follower
 from potstill.local.cache import DigestCache
 from potstill.local.run import _point_latest, _stopping_at_once
 from potstill.shelves import point_to
+from potstill.store import Folder
 
 
 def follower() -> tuple[Follower, io.StringIO, io.StringIO]:
@@ -141,7 +142,7 @@ def test_a_result_that_lies_elsewhere_and_is_gone_is_made_again(cache: DigestCac
     table.mkdir()
     signals.mkdir()
     (table / "manifest.json").write_text("{}", encoding="utf-8")
-    point_to(table, "manifest.json", signals)
+    point_to(Folder(table), "manifest.json", signals)
     name = key(cache, dataset("/runs/1/dataset", digest="abc"))
     cache.put(name, {"signals": dsl.Artifact(name="signals", uri=str(signals)), "Output": "digest"})
     assert cache.get(name) is not None

@@ -72,9 +72,9 @@ def test_nothing_to_read_is_named(folder, location, expected):
     assert expected in str(caught.value)
 
 
-def test_a_bucket_is_refused_in_words():
-    with pytest.raises(UserError, match=r"s3://shop/x\.parquet: only local files"):
-        find_files("s3://shop/x.parquet")
+def test_another_kind_of_place_is_refused_in_words():
+    with pytest.raises(UserError, match=r"gs://shop/x\.parquet: only local files and s3:// are read"):
+        find_files("gs://shop/x.parquet")
 
 
 def test_check_source_looks_at_every_location_and_column(folder):

@@ -14,6 +14,7 @@ from potstill.learn.trainer import Epoch, Examples, train
 from potstill.metrics import Truth
 from potstill.outcomes import Classification
 from potstill.recipe import Training
+from potstill.store import Folder
 from tests.conftest import reviews
 
 HEAD = Head("sentiment", Classification(("negative", "positive")), "mean", 16)
@@ -172,10 +173,10 @@ def test_a_checkpoint_written_again_over_a_damaged_one_is_whole(school: School, 
 
 
 def test_two_at_the_same_training_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with unfinished(tmp_path, "teach", 1) as first:
+    with unfinished(Folder(tmp_path), "teach", 1) as first:
         assert first is not None
         first.mkdir(exist_ok=True)
-        with unfinished(tmp_path, "teach", 1) as second:
+        with unfinished(Folder(tmp_path), "teach", 1) as second:
             assert second is None
         assert "another process is at the same training" in capsys.readouterr().out
         assert first.exists()
@@ -202,13 +203,13 @@ def test_other_first_weights_begin_anew(school: School, encoder: Path, tmp_path:
 
 
 def test_what_is_unfinished_is_found_by_what_decides_it_and_goes_when_it_is_done(tmp_path: Path):
-    with pytest.raises(KilledError), unfinished(tmp_path, "teach", 1) as first:
+    with pytest.raises(KilledError), unfinished(Folder(tmp_path), "teach", 1) as first:
         assert first is not None
         first.mkdir(exist_ok=True)
         raise KilledError
-    with unfinished(tmp_path, "teach", 2) as other:
+    with unfinished(Folder(tmp_path), "teach", 2) as other:
         assert other != first
-    with unfinished(tmp_path, "teach", 1) as again:
+    with unfinished(Folder(tmp_path), "teach", 1) as again:
         assert again == first
         assert again.exists()
     assert not first.exists()

@@ -27,7 +27,7 @@ from potstill.metrics import Truth
 from potstill.recipe import Data, Task, Teacher
 from potstill.steps.ingest import ingest
 from potstill.steps.teach import TOGETHER, teach
-from potstill.store import folder_digest
+from potstill.store import Folder, folder_digest
 from tests.conftest import reviews
 
 MANIFEST = Path(__file__).parents[2] / "manifests" / "trainer" / "runtime.yaml"
@@ -154,11 +154,11 @@ def test_a_killed_process_ends_the_others_and_all_go_on_from_the_last_whole_epoc
 
     given = dataset, settings(encoder, processes=2), tmp_path / "teacher"
     with pytest.raises(RuntimeError, match="2 processes ended with code"):
-        teach(*given, kill_one, checkpoints=tmp_path / "kept")
+        teach(*given, kill_one, checkpoints=Folder(tmp_path / "kept"))
     assert not (tmp_path / "teacher").exists()
     capfd.readouterr()
     told: list[dict[str, float]] = []
-    teach(*given, told.append, checkpoints=tmp_path / "kept")
+    teach(*given, told.append, checkpoints=Folder(tmp_path / "kept"))
     assert "going on after epoch 1, which an earlier run reached" in capfd.readouterr().out
     # All random states were kept: dropout goes on in each process as it would have.
     assert folder_digest(tmp_path / "teacher") == folder_digest(on_two_machines[0])

@@ -245,10 +245,10 @@ def test_shards_that_end_one_by_one_look_at_few_receipts_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: range
 ):
     looks, look = [], signals._receipt
-    monkeypatch.setattr(signals, "_receipt", lambda path: looks.append(path) or look(path))
+    monkeypatch.setattr(signals, "_receipt", lambda table, number: looks.append(number) or look(table, number))
     for ended, part in enumerate(order, 1):
-        write_part(tmp_path, CONTENT, part, batch("train", [f"row {part}"], LOGITS[:1]))
-        assert (complete(tmp_path, CONTENT, 100) is not None) == (ended == 100)
+        write_part(Folder(tmp_path), CONTENT, part, batch("train", [f"row {part}"], LOGITS[:1]))
+        assert (complete(Folder(tmp_path), CONTENT, 100) is not None) == (ended == 100)
     # 100 · ln 100 is 460; all by all would be 5,000 and more.
     assert len(looks) < 1_000
-    assert [part.name for part in read_manifest(tmp_path).parts] == [f"part-{i:05d}.parquet" for i in range(100)]
+    assert [part.name[:10] for part in read_manifest(tmp_path).parts] == [f"part-{i:05d}" for i in range(100)]

@@ -99,7 +99,7 @@ def test_an_unchanged_rerun_trains_nothing_and_registers_nothing_new(shop: Shop,
 
 def test_a_changed_temperature_reruns_from_distill_on_and_nothing_before(shop: Shop, first: dict[str, Any]):
     changed = shop.run("distill.temperature=5")
-    assert ran(changed) == {"ingest", "distill", "compress", "champion", "evaluate", "register"}
+    assert ran(changed) == {"doctor", "ingest", "distill", "compress", "champion", "evaluate", "register"}
     assert changed["version"] == "2"
     assert "champion" in changed["models"]
     better = changed["verdict"]["champion"]["better"]

@@ -83,7 +83,7 @@ def test_a_student_goes_on(line: Line, tmp_path: Path, capsys: pytest.CaptureFix
     knobs = Distill.model_validate(QUICK)
     given = line.dataset, line.teacher, line.signals, Student(layers=2), knobs
     with pytest.raises(KilledError):
-        distill(*given, tmp_path / "student", killed_after(3), tmp_path / "checkpoints")
+        distill(*given, tmp_path / "student", killed_after(3), Folder(tmp_path / "checkpoints"))
     distill(*given, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     assert "going on after epoch 2" in capsys.readouterr().out
     assert folder_digest(tmp_path / "student") == folder_digest(line.student)
@@ -92,7 +92,13 @@ def test_a_student_goes_on(line: Line, tmp_path: Path, capsys: pytest.CaptureFix
 def test_another_temperature_begins_anew(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     given = line.dataset, line.teacher, line.signals, Student(layers=2)
     with pytest.raises(KilledError):
-        distill(*given, Distill.model_validate(QUICK), tmp_path / "student", killed_after(3), tmp_path / "checkpoints")
+        distill(
+            *given,
+            Distill.model_validate(QUICK),
+            tmp_path / "student",
+            killed_after(3),
+            Folder(tmp_path / "checkpoints"),
+        )
     other = Distill.model_validate(QUICK | {"temperature": 4, "epochs": 2})
     distill(*given, other, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     assert "going on" not in capsys.readouterr().out
@@ -107,7 +113,7 @@ def test_a_fine_tuning_goes_on_by_itself(line: Line, tmp_path: Path, capsys: pyt
     distill(*given, tmp_path / "kept", checkpoints=Folder(tmp_path / "checkpoints"))
     assert folder_digest(tmp_path / "kept") == folder_digest(tmp_path / "whole")
     with pytest.raises(KilledError):
-        distill(*given, tmp_path / "student", killed_after(4), tmp_path / "checkpoints")
+        distill(*given, tmp_path / "student", killed_after(4), Folder(tmp_path / "checkpoints"))
     capsys.readouterr()
     distill(*given, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     told = capsys.readouterr().out
@@ -121,7 +127,7 @@ def test_a_pruned_student_goes_on(line: Line, tmp_path: Path, capsys: pytest.Cap
     given = line.dataset, line.teacher, line.signals, form, Distill.model_validate(QUICK | {"epochs": 1})
     distill(*given, tmp_path / "whole")
     with pytest.raises(KilledError):
-        distill(*given, tmp_path / "student", killed_after(4), tmp_path / "checkpoints")
+        distill(*given, tmp_path / "student", killed_after(4), Folder(tmp_path / "checkpoints"))
     capsys.readouterr()
     distill(*given, tmp_path / "student", checkpoints=Folder(tmp_path / "checkpoints"))
     told = capsys.readouterr().out
@@ -133,7 +139,7 @@ def test_a_pruned_student_goes_on(line: Line, tmp_path: Path, capsys: pytest.Cap
 def test_a_control_goes_on(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     given = line.dataset, line.settings, Student(layers=2), Distill.model_validate(QUICK)
     with pytest.raises(KilledError):
-        control(*given, tmp_path / "control", killed_after(3), tmp_path / "checkpoints")
+        control(*given, tmp_path / "control", killed_after(3), Folder(tmp_path / "checkpoints"))
     control(*given, tmp_path / "control", checkpoints=Folder(tmp_path / "checkpoints"))
     assert "going on after epoch 2" in capsys.readouterr().out
     assert folder_digest(tmp_path / "control") == folder_digest(line.control)

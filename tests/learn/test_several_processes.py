@@ -19,7 +19,6 @@ from safetensors.numpy import load_file
 
 from potstill.errors import UserError
 from potstill.learn import processes
-from potstill.learn.checkpoint import ByLength
 from potstill.learn.model import Inputs
 from potstill.learn.teachers import TAUGHT
 from potstill.learn.trainer import Examples, Units
@@ -80,16 +79,17 @@ def test_two_processes_make_the_teacher_of_one(
 ):
     alone, both = tmp_path / "alone" / "teacher", tmp_path / "both" / "teacher"
     told: list[dict[str, float]] = []
-    teach(dataset, settings(still), alone)
+    # A low rate: rounding is not blown up to another answer.
+    teach(dataset, settings(still, learning_rate=2e-3), alone)
     capfd.readouterr()
-    figures = teach(dataset, settings(still, processes=2), both, told.append)
+    figures = teach(dataset, settings(still, learning_rate=2e-3, processes=2), both, told.append)
     lines = capfd.readouterr().out.splitlines()
 
     # The same batches in the same order; only the order in which numbers are added is another.
     for one, two in zip(history(alone), history(both), strict=True):
-        assert two == pytest.approx(one, abs=5e-3)
+        assert two == pytest.approx(one, abs=1e-3)
     first, second = weights(alone), weights(both)
-    assert all(np.abs(first[name] - second[name]).mean() < 1e-3 for name in first)
+    assert all(np.abs(first[name] - second[name]).mean() < 5e-4 for name in first)
     assert told == history(both)
     assert figures["validation_accuracy"] == told[int(figures["best_epoch"]) - 1]["validation_accuracy"]
     # One of them speaks and writes.
@@ -173,21 +173,6 @@ def test_a_users_mistake_is_told_once_and_without_a_traceback(
         teach(dataset, settings(tmp_path / "nowhere", processes=2), tmp_path / "teacher")
     assert not capfd.readouterr().err
     assert not (tmp_path / "teacher").exists()
-
-
-def test_the_order_is_another_in_each_epoch_but_the_same_whenever_it_is_asked():
-    rows = [{"input_ids": [0] * (1 + i % 7)} for i in range(100)]
-    order = ByLength(10, rows, seed=7)
-    first = list(order)
-    order.set_epoch(1)
-    second = list(order)
-    assert sorted(first) == sorted(second) == list(range(100))
-    assert first != second
-    torch.manual_seed(99)
-    again = ByLength(10, rows, seed=7)
-    again.set_epoch(1)
-    assert list(again) == second
-    assert list(ByLength(10, rows, seed=8)) != first
 
 
 def test_a_batch_that_does_not_divide_is_the_nearest_that_does():

@@ -40,7 +40,7 @@ def weights(model: TaskModel) -> dict[str, torch.Tensor]:
 
 
 def test_a_model_learns_what_the_words_tell(encoder: Path):
-    _, epochs = tiny(encoder, epochs=10, patience=10)
+    _, epochs = tiny(encoder)
     assert epochs[-1].validation["accuracy"] > 0.95
     assert epochs[-1].loss < epochs[0].loss
 
@@ -92,9 +92,7 @@ def test_repeated_rows_do_not_swell_a_batch():
 
 
 def test_bfloat16_learns_as_well_and_leaves_float32_weights_that_answer_in_float32(encoder: Path):
-    exact, rounded = (
-        tiny(encoder, precision=precision, epochs=10, patience=10) for precision in ("float32", "bfloat16")
-    )
+    exact, rounded = (tiny(encoder, precision=precision) for precision in ("float32", "bfloat16"))
     first, second = weights(exact[0]), weights(rounded[0])
     assert all(value.dtype == torch.float32 for value in second.values())
     assert any(not torch.equal(first[name], second[name]) for name in first)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -131,7 +132,7 @@ class ResumableTrainer(Trainer):
             broadcast(tensor)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return ByLength(self.args.train_batch_size, train_dataset or self.train_dataset, self.args.data_seed)
+        return Agreed(self.args.train_batch_size, train_dataset or self.train_dataset)
 
     def _init_training_state(self, *arguments: Any) -> tuple[int, int]:
         found: tuple[int, int] = super()._init_training_state(*arguments)
@@ -211,18 +212,12 @@ class ResumableTrainer(Trainer):
         return Path(checkpoint, f"random-{self.args.process_index}.json")
 
 
-class ByLength(LengthGroupedSampler):
-    """An order of chance in which a batch's rows are of like length: other in each epoch, the same in all processes."""
+class Agreed(LengthGroupedSampler):
+    """An order of chance in which a batch's rows are of like length: the first process draws it, for all."""
 
-    def __init__(self, batch_size: int, dataset: Any, seed: int) -> None:
-        super().__init__(batch_size, dataset)
-        self._seed = seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch, counted from 0."""
-        # No recipe has more epochs than that, so no seed's order comes again under another seed.
-        self.generator = torch.Generator().manual_seed(self._seed * 1000 + epoch)
+    def __iter__(self) -> Iterator[int]:
+        order = torch.tensor(list(super().__iter__()), device=PartialState().device)
+        return iter(broadcast(order).tolist())
 
 
 def last_whole(folder: Path) -> Path | None:

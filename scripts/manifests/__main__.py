@@ -12,9 +12,10 @@ import policies
 import references
 import schemas
 import yaml
-from render import Manifest, load_lock, render, secrets, with_images
+from render import Manifest, render, secrets, with_images
 
 from potstill.errors import UserError
+from potstill.images import read_lock
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
@@ -33,7 +34,7 @@ def faults(manifests: list[Manifest], given: dict[str, set[str]]) -> list[str]:
 
 def main(lock_file: Path, target: Path) -> None:
     """Write the overlays in which nothing is wrong; say what is wrong in others, and end with 1."""
-    lock, given, wrong = load_lock(lock_file), secrets(MANIFESTS / "secrets"), 0
+    lock, given, wrong = read_lock(lock_file), secrets(MANIFESTS / "secrets"), 0
     target.mkdir(parents=True, exist_ok=True)
     for overlay in sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomization.yaml")):
         manifests = with_images(render(overlay), lock)

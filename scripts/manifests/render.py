@@ -39,21 +39,6 @@ def secrets(folder: Path) -> dict[str, set[str]]:
         return {made["metadata"]["name"]: set(made.get("data", {})) for made in render(Path(scratch))}
 
 
-def load_lock(path: Path) -> dict[str, str]:
-    """Images by name.
-
-    Raises:
-        UserError: the file is missing or no mapping of names to images.
-    """
-    try:
-        lock = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: no list of images: {error}") from error
-    if not isinstance(lock, dict) or not all(isinstance(image, str) for image in lock.values()):
-        raise UserError(f"{path}: must map each image's name to registry/name@sha256:…")
-    return lock
-
-
 def with_images(part: Any, lock: dict[str, str]) -> Any:
     """A copy in which each placeholder is the lock's image.
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SCHEME = "s3://"
 # Requests in all, pauses between them up to 20 s (botocore's standard mode).
 ATTEMPTS = 8
-CHUNK_BYTES = 1 << 20
 DIGEST = "sha256"
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED = {

@@ -64,7 +64,8 @@ def _missing(told: str) -> str:
 
 def _try_store(location: str) -> str:
     """Put, get and delete."""
-    shelf, name = shelf_at(location), f"doctor/{uuid.uuid4()}"
+    # A shelf of its own, for there may be millions of names beside it.
+    shelf, name = shelf_at(location).inside("doctor"), str(uuid.uuid4())
     content = name.encode()
     try:
         shelf.write(name, content)

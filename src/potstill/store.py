@@ -140,14 +140,14 @@ class Folder:
         """Put a copy of a file unless something is there already; whether it was put."""
         path = self._ready(name)
         draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-        shutil.copyfile(file, draft)
         try:
+            shutil.copyfile(file, draft)
             # Unlike a rename, a link does not take the place of what is there.
             os.link(draft, path)
         except FileExistsError:
             return False
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         return True
 
     def replace(self, name: str, file: Path) -> None:

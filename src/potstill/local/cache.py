@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ from potstill.shelves import shelf_behind
 from potstill.store import Shelf, write_text
 
 RUNS, ENTRIES = "runs", "cache"
-# Stands in a kept entry for the folder of runs, which lies elsewhere on each machine.
-ROOT = "{root}"
 
 
 class DigestCache(cache.LocalCache):
@@ -71,8 +70,10 @@ class DigestCache(cache.LocalCache):
         try:
             for path in _paths(outputs):
                 keep(path, self._shelf_of(self._store, path))
-            entry = Path(self._entry_path(key)).read_text(encoding="utf-8")
-            self._store.inside(ENTRIES).write(f"{key}.json", entry.replace(str(self._root), ROOT).encode())
+            entry = json.loads(Path(self._entry_path(key)).read_text(encoding="utf-8"))
+            # The folder of runs lies elsewhere on each machine.
+            told = _placed(entry, lambda uri: Path(uri).relative_to(self._root).as_posix())
+            self._store.inside(ENTRIES).write(f"{key}.json", json.dumps(told).encode())
         except UserError as error:
             print(f"store │ this result is not kept there: {error}")
 
@@ -80,14 +81,22 @@ class DigestCache(cache.LocalCache):
         """Whether the store had the outputs, whole; then they are here now."""
         if (store := self._store) is None:
             return False
+        paths: list[Path] = []
+
+        def here(place: str) -> str:
+            paths.append(self._root / place)
+            return str(paths[-1])
+
         try:
-            entry = store.inside(ENTRIES).read(f"{key}.json").decode().replace(ROOT, str(self._root))
+            entry = _placed(json.loads(store.inside(ENTRIES).read(f"{key}.json")), here)
+            if not all(path.exists() or restore(path, self._shelf_of(store, path)) for path in paths):
+                return False
         except FileNotFoundError:
             return False
-        paths = [Path(uri) for uri in _uris(json.loads(entry))]
-        if not all(path.exists() or restore(path, self._shelf_of(store, path)) for path in paths):
+        except UserError as error:
+            print(f"store │ this result is made anew: {error}")
             return False
-        write_text(Path(self._entry_path(key)), entry)
+        write_text(Path(self._entry_path(key)), json.dumps(entry))
         return True
 
     def _shelf_of(self, store: Shelf, path: Path) -> Shelf:
@@ -100,14 +109,15 @@ def _paths(outputs: dict[str, Any]) -> list[Path]:
     return [Path(value.path) for value in values if isinstance(value, dsl.Artifact)]
 
 
-def _uris(entry: Any) -> list[str]:
-    """Where the artifacts of an entry, as kfp writes it, lie."""
+def _placed(entry: Any, place: Callable[[str], str]) -> Any:
+    """An entry as kfp writes it, in which each artifact lies where `place` says."""
     if isinstance(entry, list):
-        return [uri for value in entry for uri in _uris(value)]
+        return [_placed(value, place) for value in entry]
     if not isinstance(entry, dict):
-        return []
-    own = [entry["uri"]] if isinstance(entry.get("uri"), str) else []
-    return own + [uri for name, value in entry.items() if name != "metadata" for uri in _uris(value)]
+        return entry
+    if "uri" in entry:
+        return {**entry, "uri": place(entry["uri"])}
+    return {name: _placed(value, place) for name, value in entry.items()}
 
 
 def _is_there(output: Any) -> bool:

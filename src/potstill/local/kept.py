@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from potstill.errors import UserError
 from potstill.store import Shelf, file_digest, writing
 
 # Written last: which files a folder holds, with their checksums.
@@ -42,8 +43,10 @@ def restore(path: Path, shelf: Shelf) -> bool:
             shelf.fetch(path.name, path)
             return True
         with writing(path) as draft:
-            for name in files:
+            for name, digest in files.items():
                 own.fetch(name, draft / name)
+                if file_digest(draft / name) != digest:
+                    raise UserError(f"{own}/{name}: its content isn't what was kept there")
     except (FileNotFoundError, IsADirectoryError):
         return False
-    return all(file_digest(path / name) == digest for name, digest in files.items())
+    return True

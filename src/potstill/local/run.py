@@ -72,8 +72,16 @@ def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None, st
     _conclude(folder, follower.steps, time.monotonic() - started)
     _point_latest(root, folder)
     if store:
-        keep(folder, shelf_at(store).inside(RUNS))
+        _keep(folder, store, console)
     return folder
+
+
+def _keep(folder: Path, store: str, console: Console) -> None:
+    """Put what the run left into the store; the run is done, whatever becomes of that."""
+    try:
+        keep(folder, shelf_at(store).inside(RUNS))
+    except UserError as error:
+        console.print(f"not all of this run is kept in the store: {error}", style="red", markup=False)
 
 
 def _new_folder(root: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ ROOT ?= .potstill
 RECIPES := $(wildcard recipes/*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test lint compile manifests images push clean
+.PHONY: help setup run ui test lint compile manifests images push e2e clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ ui: setup  ## open MLflow's pages on http://127.0.0.1:5000
 # A process a core with one thread each. A file's tests stay together: they share what is slow to make.
 test: setup  ## run the tests that need no container
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# From nothing, on a Debian machine as root; each check goes on where the one before it ended.
+e2e: setup  ## run a small recipe in the images, with object store and registry, up to a service that is rolled back
+	$(BIN)/python -m pytest e2e --exitfirst --verbose
 
 lint: setup  ## check format, style and types
 	$(BIN)/ruff format --check --no-cache .

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,8 +25,6 @@ FOLDER = Path(__file__).parents[1] / "manifests"
 LOCK = {name: f"registry.example/potstill/{name}@sha256:{str(digit) * 64}" for digit, name in enumerate(NAMES)}
 OVERLAYS = ["local", "production", "production-kserve"]
 Objects = dict[str, dict[str, Any]]
-
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which renders, is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Render: an overlay as the objects that a cluster would get, with images from the lock."""
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,13 @@ PLACEHOLDER = "potstill/"
 
 
 def render(folder: Path) -> list[Manifest]:
-    """What kustomize makes of a folder.
+    """What kustomize, which comes with kubectl, makes of a folder.
 
     Raises:
-        UserError: kubectl is missing, or kustomize refuses the folder.
+        UserError: there is no kubectl, or kustomize refuses the folder.
     """
-    kubectl = shutil.which("kubectl")
+    # The pinned one of this environment first: other versions may render otherwise.
+    kubectl = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if kubectl is None:
         raise UserError("kubectl is not installed: it brings kustomize (https://kubernetes.io/docs/tasks/tools/)")
     done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)  # noqa: S603

@@ -30,8 +30,13 @@ from potstill.recipe import load_recipe
     metavar="PLACE",
     help="s3://bucket/folder, or a folder, where artifacts, signals and checkpoints outlive this machine.",
 )
+@click.option(
+    "--images",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Run the steps in containers: lock file of the images, as make images writes it.",
+)
 @root_option
-def run(recipe: Path, overrides: tuple[str, ...], store: str, root: Path) -> None:
+def run(recipe: Path, overrides: tuple[str, ...], store: str, images: Path | None, root: Path) -> None:
     """Run a recipe's pipeline on this machine, by kfp's local runner.
 
     Leaves DIR/<run>/summary.json and report.html, and points DIR/latest to them.
@@ -41,13 +46,15 @@ def run(recipe: Path, overrides: tuple[str, ...], store: str, root: Path) -> Non
     Example:
       potstill run recipes/review-sentiment.yaml --set distill.temperature=3
     """
+    from potstill.images import read_lock
     from potstill.local.run import RunFailedError
     from potstill.local.run import run as carry_out
 
     loaded = checked(recipe, overrides)
+    locked = read_lock(images) if images else None
     console = console_here()
     try:
-        folder = carry_out(loaded, root, console, track(root), store)
+        folder = carry_out(loaded, root, console, track(root), store, locked)
     except RunFailedError as error:
         raise click.ClickException(str(error)) from error
     _show(console, folder, root, loaded.register_.model)

@@ -5,10 +5,11 @@ import datetime
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,20 @@ from rich.console import Console
 
 from potstill import tracking
 from potstill.code import code_version
+from potstill.components.images import CORE, TRAIN
 from potstill.errors import UserError
 from potstill.follow import Follower, StepState, following
 from potstill.local.cache import RUNS, DigestCache
+from potstill.local.containers import confined, containers, fetch, hand_over
 from potstill.local.kept import keep
 from potstill.pipelines import distill
+from potstill.pipelines.package import in_images
 from potstill.recipe import Recipe
 from potstill.shelves import shelf_at
 from potstill.store import write_text
 
-# In kfp's name of a loop's turn.
-ITERATION = "-iteration-"
+# The task that closes the run, however it went.
+LAST = "close"
 # A thread that waits should not burn a core that a neighbour needs; results don't depend on it.
 CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -40,7 +44,14 @@ class RunFailedError(Exception):
     """A step failed for a reason that is not the user's input."""
 
 
-def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None, store: str = "") -> Path:
+def run(
+    recipe: Recipe,
+    root: Path,
+    console: Console,
+    artifacts: Path | None,
+    store: str = "",
+    images: Mapping[str, str] | None = None,
+) -> Path:
     """Run a recipe's pipeline and return the run's folder, which holds `summary.json`, `report.html` and `run.log`.
 
     Args:
@@ -49,18 +60,21 @@ def run(recipe: Recipe, root: Path, console: Console, artifacts: Path | None, st
         console: for progress.
         artifacts: where a new MLflow experiment keeps its files; none: where its server puts them.
         store: s3:// or a folder where artifacts, signals and checkpoints outlive this machine; empty: the root alone.
+        images: that steps run in, as `potstill.images` reads them; none: steps are processes of this environment.
 
     Raises:
         UserError: bad input, as the step that found it says.
         RunFailedError: any other failure, with the place of the log.
     """
     started = time.monotonic()
+    if images:
+        _reach(images)
     folder = _new_folder(root, recipe.name)
     os.environ.update(CHILD_ENVIRONMENT | {tracking.RUN_ID_VARIABLE: folder.name})
     tracking.open_run(recipe.name, recipe.model_dump(mode="json", by_alias=True), artifacts)
     with following(console, folder / "run.log") as follower:
         try:
-            _execute(recipe, folder, follower, store)
+            _execute(recipe, folder, follower, store, images)
         except RuntimeError as error:
             if follower.expected:
                 raise UserError(follower.error) from error
@@ -94,34 +108,69 @@ def _new_folder(root: Path, name: str) -> Path:
     return folder
 
 
-def _execute(recipe: Recipe, folder: Path, follower: Follower, store: str) -> None:
+def _reach(images: Mapping[str, str]) -> None:
+    """See that steps in containers can be run, and record what they do."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri.startswith(("http:", "https:")):
+        raise UserError(
+            "--images: a step in a container reaches MLflow only by a server: start one (make ui) and name it in "
+            "MLFLOW_TRACKING_URI, as in http://127.0.0.1:5000"
+        )
+    fetch(images[name] for name in (CORE, TRAIN))
+
+
+def _execute(recipe: Recipe, folder: Path, follower: Follower, store: str, images: Mapping[str, str] | None) -> None:
     root = folder.parent
+    pipeline, code, runner = distill.build(recipe), code_version(), local.SubprocessRunner(use_venv=False)
+    if images:
+        hand_over(root)
+        # The images may carry other code than is installed here.
+        pipeline, code, runner = in_images(pipeline, images), images[TRAIN], confined(folder.name, os.environ)
     # kfp names a run's folder by itself, at the moment of the call; we need to know it before.
     executor_input_utils.get_local_pipeline_resource_name = lambda _: folder.name
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True)
-    cache_root = str(root / "cache")
-    kept = DigestCache(cache_root, follower, shelf_at(store) if store else None)
-    cache._cache_singleton, cache._cache_singleton_root = kept, cache_root
-    local.config.LocalExecutionConfig.instance.cache_root = cache_root
-    with contextlib.redirect_stdout(follower), warnings.catch_warnings(), _stopping_at_once(follower):
-        warnings.simplefilter("ignore")
-        distill.build(recipe)(code_version=code_version(), store=store or str(root))
+    with _scratch() as scratch:
+        local.init(runner, pipeline_root=str(root), workspace_root=scratch, enable_caching=True)
+        cache_root = str(root / "cache")
+        kept = DigestCache(cache_root, follower, shelf_at(store) if store else None)
+        cache._cache_singleton, cache._cache_singleton_root = kept, cache_root
+        local.config.LocalExecutionConfig.instance.cache_root = cache_root
+        with contextlib.redirect_stdout(follower), warnings.catch_warnings(), _stopping_at_once(follower):
+            warnings.simplefilter("ignore")
+            with containers(Path.cwd()):
+                pipeline(code_version=code, store=store or str(root))
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for what kfp and the steps leave behind, which goes with the block."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield folder
+        finally:
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
 
 
 @contextlib.contextmanager
 def _stopping_at_once(follower: Follower) -> Iterator[None]:
-    """While the block runs, an interruption or a failed step ends a loop: kfp would begin what still waits in it."""
-    interrupted = threading.Event()
+    """While the block runs, nothing begins after an interruption or a failed step: kfp would do all it still can."""
+    stopped = threading.Event()
     execute = enhanced_dag_orchestrator.execute_task
 
     def interrupt(*_: Any) -> None:
-        interrupted.set()
+        stopped.set()
         raise KeyboardInterrupt
 
     def unless_stopped(task_name: str, **more: Any) -> Any:
-        if ITERATION in task_name and (interrupted.is_set() or follower.error):
+        if task_name != LAST and (stopped.is_set() or follower.error):
             return {}, Status.FAILURE
-        return execute(task_name=task_name, **more)
+        outputs, status = execute(task_name=task_name, **more)
+        if status == Status.FAILURE:
+            stopped.set()
+        return outputs, status
 
     # Who ignores interruptions, as a job in the background does, goes on ignoring them.
     hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler

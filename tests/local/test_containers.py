@@ -1,0 +1,52 @@
+"""What can be told without a container engine; e2e/ runs real containers."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from potstill.errors import UserError
+from potstill.images import LOCK, read_lock
+from potstill.local.containers import confined, fetch, user
+from potstill.local.run import run
+from potstill.recipe import load_recipe
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "review-sentiment.yaml"
+
+
+def test_a_step_sees_where_things_are_and_nothing_else_of_the_environment():
+    told = {
+        "MLFLOW_TRACKING_URI": "http://mlflow",
+        "AWS_REGION": "eu",
+        "POTSTILL_RUN_ID": "run-1",
+        "OMP_NUM_THREADS": "1",
+    }
+    others = {"PATH": "/bin", "HOME": "/root", "GITHUB_TOKEN": "secret", "PYTHONPATH": "/elsewhere", "NOMLFLOW_X": "y"}
+    arguments = confined("run-1", told | others).container_run_args
+    assert arguments["environment"] == told | {"PYTHONSAFEPATH": "1"}
+    assert arguments["labels"] == {"potstill.run": "run-1"}
+    assert arguments["read_only"]
+    assert arguments["cap_drop"] == ["ALL"]
+    assert arguments["user"].split(":")[0] not in ("0", "root")
+
+
+def test_containers_of_root_are_the_images_own_user(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert user() == (10001, 10001)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setattr(os, "getgid", lambda: 5678)
+    assert user() == (1234, 5678)
+
+
+def test_where_no_engine_answers_it_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with pytest.raises(UserError, match=rf"no container engine answers at unix://{tmp_path}/no.sock: start Docker"):
+        fetch(["sha256:" + "a" * 64])
+
+
+def test_containers_want_a_server_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(UserError, match=r"--images: .* only by a server: .* MLFLOW_TRACKING_URI, as in http://"):
+        run(load_recipe(RECIPE, ()), tmp_path / "runs", Console(), None, images=read_lock(LOCK))
+    assert not (tmp_path / "runs").exists()

@@ -21,7 +21,7 @@ ui: setup  ## open MLflow's pages on http://127.0.0.1:5000
 
 # A process a core with one thread each. A file's tests stay together: they share what is slow to make.
 test: setup  ## run the tests that need no container
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 40
 
 # From nothing, on a Debian machine as root; each check goes on where the one before it ended.
 e2e: setup  ## run a small recipe in the images, with object store and registry, up to a service that is rolled back

@@ -27,8 +27,8 @@ EXIT_NOT_STARTED = 4
 
 @click.command()
 @click.argument("model")
-@click.option("--input", "source", type=click.Path(path_type=Path), help="Parquet file, or folder of some.")
-@click.option("--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="Parquet file to write.")
+@click.option("--input", "source", metavar="ROWS", help="Parquet: a file, a folder or a glob, here or as s3://….")
+@click.option("--output", "target", metavar="FILE", help="Parquet file to write, here or as s3://….")
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -37,7 +37,7 @@ EXIT_NOT_STARTED = 4
     help="With --input: how many work.",
 )
 @root_option
-def predict(model: str, source: Path | None, target: Path | None, threads: int, root: Path) -> None:
+def predict(model: str, source: str | None, target: str | None, threads: int, root: Path) -> None:
     """Answer lines or JSONL from stdin with JSONL on stdout, or a Parquet table with another one.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. A line that starts with {
@@ -48,6 +48,7 @@ def predict(model: str, source: Path | None, target: Path | None, threads: int, 
     Example:
       echo "great camera, poor battery" | potstill predict review-sentiment
       potstill predict review-sentiment --input reviews.parquet --output scored.parquet
+      potstill predict review-sentiment --input 's3://shop/reviews/*.parquet' --output s3://shop/scored.parquet
     """
     from potstill import registry
     from potstill.edge import EdgeModel
@@ -67,7 +68,7 @@ def predict(model: str, source: Path | None, target: Path | None, threads: int, 
                 click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
 
 
-def _score(folder: Path, source: Path, target: Path, threads: int) -> None:
+def _score(folder: Path, source: str, target: str, threads: int) -> None:
     from potstill.scoring import ERROR, score
 
     found = score(folder, source, target, threads)

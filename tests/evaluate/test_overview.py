@@ -40,6 +40,12 @@ def test_a_refusal_and_a_dry_run_stand_on_top(tmp_path: Path):
     assert found.index("DRY RUN") < found.index("Refused: 1 of 7 clauses did not hold") < found.index("<table>")
 
 
+def test_a_difference_to_the_champion_that_is_no_number_is_a_dash(tmp_path: Path):
+    summary = made_up.summary(3, champion=True)
+    summary["verdict"]["champion"] |= {"low": None, "high": None}
+    assert "+0.004 macro-F1 (95 % interval – to –)" in page(tmp_path, summary)
+
+
 def test_names_from_the_data_stay_words(tmp_path: Path):
     names = ["<script>alert(1)</script>", "a | b", "*loud* `code`", "[link](http://example.com)", "x\n# y", "$1 & $2"]
     found = page(tmp_path, made_up.summary(6, names=names))

@@ -64,7 +64,7 @@ def champion_words(summary: Mapping[str, Any]) -> str:
     if not champion:
         return "There was no champion to beat."
     first = next(iter(summary["metrics"].values()))["title"]
-    difference, low, high = (f"{champion[name]:+.3f}" for name in ("difference", "low", "high"))
+    difference, low, high = (_told(champion[name], "{:+.3f}") for name in ("difference", "low", "high"))
     return (
         f"Against the champion, version {champion['version']}, on the same rows: {difference} {first} "
         f"(95 % interval {low} to {high}), so {'better' if champion['better'] else 'not better'}."

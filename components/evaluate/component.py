@@ -30,7 +30,7 @@ def evaluate(
     code_version: str,
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    confusion: dsl.Output[dsl.ClassificationMetrics],
+    classification: dsl.Output[dsl.ClassificationMetrics],
     plan_digest: str = "",
 ) -> str:
     """Measure every model on the test rows and judge the edge model by the contract.
@@ -58,8 +58,9 @@ def evaluate(
         settings: The recipe's evaluate section.
         code_version: Version and digest of the code.
         evaluation: Summary, verdict, predictions and figures.
-        metrics: The edge model's figures.
-        confusion: The edge model's confusion matrix.
+        metrics: Each model's deciding figure, what the edge model keeps and costs, and the verdict.
+        classification: The edge model's confusion matrix (of more than 100 classes the most mistaken ones) and ROC
+            curve, of the recipe's first task that has any: a rate has a curve alone, a value and a retrieval neither.
         plan_digest: Digest of what a plan tried, which the report tells of; empty where there is none.
 
     Returns:
@@ -70,6 +71,7 @@ def evaluate(
     from pathlib import Path
 
     from potstill import recipe, registry, sections, store, tracking
+    from potstill.evaluate import page
     from potstill.evaluate.candidates import Inputs
     from potstill.steps.evaluate import evaluate as run
 
@@ -95,16 +97,17 @@ def evaluate(
         names = {"recipe": recipe_name, "model": model, **digests}
         found = run(Inputs(**folders, champion=rival), rules, section, names, champion, Path(evaluation.path))
         log.metrics(found)
-        for name, value in found.items():
-            metrics.log_metric(name, value)
         summary = json.loads((Path(evaluation.path) / "summary.json").read_text(encoding="utf-8"))
-        # The UI draws one matrix an artifact; the report has those of all tasks.
-        if len(summary["confusion"]) == 1:
-            (matrix,) = summary["confusion"].values()
-            confusion.log_confusion_matrix(matrix["names"], matrix["counts"])
+        metrics.metadata.update(page.figures(summary))
+        if drawn := page.drawn(summary):
+            classification.metadata["task"] = drawn.task
+            if drawn.matrix:
+                classification.log_confusion_matrix(*drawn.matrix)
+            if drawn.curve:
+                classification.log_roc_curve(*drawn.curve)
         # A local cache takes an artifact without a file for one that was lost.
-        Path(metrics.path).write_text(json.dumps(found), encoding="utf-8")
-        Path(confusion.path).write_text(json.dumps(summary["confusion"]), encoding="utf-8")
+        for artifact in (metrics, classification):
+            Path(artifact.path).write_text(json.dumps(artifact.metadata), encoding="utf-8")
         log.artifact(Path(evaluation.path) / "verdict.json")
         digest = store.folder_digest(Path(evaluation.path))
         evaluation.metadata.update(digest=digest, mlflow_run_id=log.run_id)

@@ -19,6 +19,7 @@ def register(
     code_version: str,
     summary: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    overview: dsl.Output[dsl.Markdown],
 ) -> str:
     """Register the edge model if the verdict allows, or record the refusal and its reasons.
 
@@ -35,6 +36,7 @@ def register(
         code_version: Version and digest of the code.
         summary: Everything measured, the verdict, the version and its alias, as JSON.
         report: The report, as one HTML file.
+        overview: The verdict, the models and the worst classes, as Markdown.
 
     Returns:
         The registered version's number, or none.
@@ -42,6 +44,7 @@ def register(
     from pathlib import Path
 
     from potstill import recipe, registry, sections, tracking
+    from potstill.evaluate.overview import write_overview
     from potstill.steps.register import decide, read_evaluation, rehearsed, told, write_outcome
 
     values = {**settings, "model": model, "promote": promote}
@@ -69,6 +72,7 @@ def register(
         version, given = registered.version, registered.alias
         print(dry_run or told(found.verdict, model, version, given, section.promote))
         complete = write_outcome(found, version, given, dry_run, Path(summary.path), Path(report.path))
+        write_overview(Path(overview.path), complete)
         log.conclude(complete["verdict"], found.metrics)
         log.report(Path(report.path), "report.html")
     return registered.version or "none"

@@ -1,10 +1,12 @@
 """Scoring: a Parquet table of rows in, the same table with the model's answers out, as a stream."""
 
-import os
+import re
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from potstill.bucket import Bucket, is_remote
+from potstill.data.formats import Source, opened
+from potstill.data.read import find_files
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
 from potstill.outcomes import Classification, Outcome, Part, Retrieval, parts_of
 from potstill.progress import Progress
+from potstill.store import drafted
 
 PREFIX = "predicted_"
 ERROR = f"{PREFIX}error"
@@ -33,8 +39,8 @@ class Scored:
     refused: int
 
 
-def score(edge: Path, source: Path, target: Path, threads: int) -> Scored:
-    """Answer each row of a Parquet file, or of a folder's Parquet files in the order of their names.
+def score(edge: Path, source: str, target: str, threads: int) -> Scored:
+    """Answer each row of the Parquet files at a location, in the order of their names.
 
     The table keeps its columns and its order and gains `predicted_…`, one a field of the answer; probabilities are a
     list in the order that the column's metadata names. A row that can't be read has no answer, and says why in
@@ -42,62 +48,83 @@ def score(edge: Path, source: Path, target: Path, threads: int) -> Scored:
 
     Args:
         edge: the model's folder.
-        source: what is read.
-        target: file to write; it appears when it is whole.
+        source: what is read: a file, a folder or a glob, here or as s3://….
+        target: file to write, here or as s3://…, which is first written here; it appears when it is whole.
         threads: each has a session of its own.
 
     Raises:
-        UserError: the source is no Parquet, lacks the model's text, or has a column of the target's already.
+        UserError: the source is no Parquet, lacks the model's text, or has a column of the target's already; a place
+            can't be read or written.
     """
-    model = EdgeModel(edge)
-    files = _files(source)
-    schema = _checked(model, files)
+    model, files = EdgeModel(edge), _files(source)
+    schema, rows = _surveyed(files)
+    _check(model, schema)
     fields = [field for part in parts_of(model.outcome) for field in _fields(part)]
     out = pa.schema([*schema, *fields, pa.field(ERROR, pa.string())])
-    progress, done, refused = Progress(sum(file.metadata.num_rows for file in files), "row"), 0, 0
-    draft = target.with_name(f".{target.name}-{os.getpid()}")
+    progress, done, refused = Progress(rows, "row"), 0, 0
     try:
-        with pq.ParquetWriter(draft, out, compression="zstd") as writer:
+        with _whole(target) as draft, pq.ParquetWriter(draft, out, compression="zstd") as writer:
             for batch, errors in _answered(edge, threads, files, schema, out):
                 writer.write_batch(batch)
                 done, refused = done + len(batch), refused + errors
                 progress.at(done)
-        draft.replace(target)
     except OSError as error:
         raise UserError(f"--output {target}: can't write there: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return Scored(done, refused)
 
 
-def _files(source: Path) -> list[pq.ParquetFile]:
-    """The Parquet files, opened."""
-    paths = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
-    if not paths:
-        raise UserError(f"--input {source}: no *.parquet in it")
-    try:
-        return [pq.ParquetFile(path) for path in paths]
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"--input {source}: can't be read as Parquet: {error}") from error
+@contextmanager
+def _whole(target: str) -> Iterator[Path]:
+    """Yield a file to write, which takes the target's place when the block ends well."""
+    if not is_remote(target):
+        if Path(target).is_dir():
+            raise UserError(f"--output {target}: is a folder; name a file in it")
+        with drafted(Path(target)) as draft:
+            yield draft
+        return
+    place = re.fullmatch(r"(s3://[^/]+(?:/.+)?)/([^/]+)", target)
+    if place is None:
+        raise UserError(f"--output {target}: names no file; expected s3://bucket/folder/scored.parquet")
+    with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
+        draft = Path(scratch, "scored.parquet")
+        yield draft
+        Bucket(place[1]).replace(place[2], draft)
 
 
-def _checked(model: EdgeModel, files: Sequence[pq.ParquetFile]) -> pa.Schema:
-    """The schema of all files, in which the model finds a text."""
-    schema = files[0].schema_arrow
-    for file in files[1:]:
-        if not file.schema_arrow.equals(schema):
+def _files(source: str) -> list[Source]:
+    """The Parquet files at a location."""
+    files = [file for file in find_files(source) if file.suffix.lower() == ".parquet"]
+    if not files:
+        raise UserError(f"--input {source}: no *.parquet there")
+    return files
+
+
+def _surveyed(files: Sequence[Source]) -> tuple[pa.Schema, int]:
+    """The schema that all files have, and how many rows they hold."""
+    schema, rows = None, 0
+    for path in files:
+        try:
+            with opened(path) as content, pq.ParquetFile(content) as file:
+                found, rows = file.schema_arrow, rows + file.metadata.num_rows
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"--input {path}: can't be read as Parquet: {error}") from error
+        if not found.equals(schema := schema or found):
             raise UserError("--input: its files have different columns; score them one by one")
+    return schema, rows
+
+
+def _check(model: EdgeModel, schema: pa.Schema) -> None:
+    """Refuse columns in which the model finds no text, and those that would stand twice."""
     taken = [name for name in schema.names if name.startswith(PREFIX)]
     if taken:
         raise UserError(f"--input: it has a column {taken[0]} already; rename it, for the answers go by such names")
     if not set(model.text_columns) & set(schema.names):
         wanted = " or ".join(map(repr, model.text_columns))
         raise UserError(f"--input: no text in {wanted}; there is {', '.join(schema.names)}")
-    return schema
 
 
 def _answered(
-    edge: Path, threads: int, files: Sequence[pq.ParquetFile], schema: pa.Schema, out: pa.Schema
+    edge: Path, threads: int, files: Sequence[Source], schema: pa.Schema, out: pa.Schema
 ) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Chunks with their answers, in order, and how many rows of each have none; a few are on their way at once."""
     own = threading.local()
@@ -117,13 +144,14 @@ def _answered(
             yield waiting.popleft().result()
 
 
-def _chunks(files: Sequence[pq.ParquetFile]) -> Iterator[pa.RecordBatch]:
+def _chunks(files: Sequence[Source]) -> Iterator[pa.RecordBatch]:
     """The rows of all files, some at a time."""
-    try:
-        for file in files:
-            yield from file.iter_batches(CHUNK_ROWS)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"--input: its rows can't be read: {error}") from error
+    for path in files:
+        try:
+            with opened(path) as content, pq.ParquetFile(content) as file:
+                yield from file.iter_batches(CHUNK_ROWS)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"--input {path}: its rows can't be read: {error}") from error
 
 
 def _with_answers(model: EdgeModel, chunk: pa.RecordBatch, out: pa.Schema) -> tuple[pa.RecordBatch, int]:

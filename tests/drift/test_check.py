@@ -89,7 +89,7 @@ def test_answers_that_came_with_the_rows_are_believed_and_the_model_is_not_asked
     edge: Path, tmp_path: Path, against: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ):
     pq.write_table(pa.Table.from_pylist(reviews(500, 3)), tmp_path / "in.parquet")
-    score(edge, tmp_path / "in.parquet", tmp_path / "out.parquet", 1)
+    score(edge, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), 1)
     told = pq.read_table(tmp_path / "out.parquet").to_pylist()
     monkeypatch.setattr(EdgeModel, "probabilities", None)
     assert against(told).drifted == []

@@ -68,6 +68,23 @@ def test_parameters_are_typed_described_and_default_to_the_recipe(recipe: Path):
     assert found == expected
 
 
+def test_the_page_draws_figures_a_matrix_a_report_and_an_overview():
+    components_ = spec(COMPILED / "review-sentiment.yaml")["components"]
+    outputs = {
+        name: kind["artifactType"]["schemaTitle"]
+        for step in ("evaluate", "register")
+        for name, kind in components_[f"comp-{step}"]["outputDefinitions"]["artifacts"].items()
+    }
+    assert outputs == {
+        "evaluation": "system.Artifact",
+        "metrics": "system.Metrics",
+        "classification": "system.ClassificationMetrics",
+        "summary": "system.Artifact",
+        "report": "system.HTML",
+        "overview": "system.Markdown",
+    }
+
+
 def test_only_the_steps_that_look_at_the_world_are_never_cached():
     tasks = spec(COMPILED / "review-sentiment.yaml")["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     never = {name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from potstill.learn.model import load_encoder, load_model
 from tests.pipelines.conftest import STEPS, Shop, ran
@@ -58,6 +60,36 @@ def test_report_stands_alone(shop: Shop, first: dict[str, Any]):
     assert "Accepted: version 1 of tiny, champion" in page
     assert 'src="http' not in page
     assert "<link" not in page
+
+
+def artifacts_of(shop: Shop, step: str) -> dict[str, Any]:
+    """What the step told kfp of its artifacts, each read as the cluster's launcher reads it."""
+    told = (shop.root / "latest" / step / "executor_output.json").read_text()
+    found = json_format.Parse(told, pipeline_spec_pb2.ExecutorOutput()).artifacts
+    return {name: json_format.MessageToDict(entry.artifacts[0].metadata) for name, entry in found.items()}
+
+
+def test_the_pipelines_page_gets_figures_a_matrix_and_a_curve(shop: Shop, first: dict[str, Any]):
+    found, edge = artifacts_of(shop, "evaluate"), first["models"]["edge"]
+    assert found["metrics"] == {
+        "verdict": "accepted",
+        **{f"{model}_macro_f1": figures["macro_f1"] for model, figures in first["models"].items()},
+        **{name: edge[name] for name in ("retention", "agreement", "latency_p95_ms")},
+        "size_mb": edge["size_bytes"] / 1e6,
+    }
+    drawn, matrix = found["classification"], first["confusion"]["sentiment"]
+    assert drawn["task"] == "sentiment"
+    assert [spec["displayName"] for spec in drawn["confusionMatrix"]["annotationSpecs"]] == matrix["names"]
+    assert [line["row"] for line in drawn["confusionMatrix"]["rows"]] == matrix["counts"]
+    points = [(p["falsePositiveRate"], p["recall"], p["confidenceThreshold"]) for p in drawn["confidenceMetrics"]]
+    assert points == list(zip(*first["roc"]["sentiment"].values(), strict=True))
+    assert len(drawn["confidenceMetrics"]) > 2
+
+
+def test_the_pipelines_page_gets_an_overview(shop: Shop, first: dict[str, Any]):
+    page = (shop.root / "latest" / "register" / "overview").read_text()
+    assert "**Accepted: version 1 of tiny, champion**" in page
+    assert "| edge model |" in page
 
 
 def test_mlflow_has_one_parent_and_a_nested_run_a_step(shop: Shop, first: dict[str, Any]):

@@ -102,6 +102,7 @@ def test_variants_are_put_in_order(clicks_evaluation: Path):
     assert found["models"]["student"]["calibration"] == pytest.approx(1, abs=0.3)
     assert found["models"]["student"]["value_at_bid"] > found["trivial"]["value_at_bid"]
     assert found["confusion"] == {}
+    assert list(found["roc"]) == ["task"]
     table = pq.read_table(clicks_evaluation / "predictions.parquet")
     assert {"group", "weight", "edge"} <= set(table.column_names)
 

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import auc, roc_auc_score
 
+from potstill.data.dataset import read_rows, read_schema
+from potstill.edge import EdgeModel
 from potstill.evaluate.candidates import Inputs
 from potstill.evaluate.contract import Comparison, Verdict
 from potstill.recipe import Budget, Evaluate
@@ -104,6 +107,16 @@ def test_confusion_and_figures_agree(evaluation: Path):
     right = sum(matrix[i][i] for i in range(len(matrix)))
     assert sum(map(sum, matrix)) == summary["rows"]["test"]
     assert right / summary["rows"]["test"] == summary["models"]["edge"]["accuracy"]
+
+
+def test_the_curve_encloses_the_area_that_the_edge_models_own_answers_tell(evaluation: Path, line: Line):
+    curve = read_evaluation(evaluation).summary["roc"]["task"]
+    schema = read_schema(line.dataset)
+    rows = read_rows(line.dataset, "test", schema)
+    answers = EdgeModel(line.edge / "small").answer([{schema.text[0]: text} for text in rows.text])
+    scores = [answer["probabilities"][schema.outcome.names[1]] for answer in answers]
+    area = auc(curve["false_positive_rate"], curve["true_positive_rate"])
+    assert area == pytest.approx(roc_auc_score(rows.value, scores), abs=1e-9)
 
 
 def test_the_outcome_is_written_with_version_and_alias(evaluation: Path, tmp_path: Path):

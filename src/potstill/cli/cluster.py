@@ -10,6 +10,7 @@ from rich.table import Table
 
 from potstill.cli.shared import (
     UNCUT_WIDTH,
+    backend_options,
     cluster_option,
     console_here,
     recipe_argument,
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
     from potstill.cluster.reconcile import Step
 
 SCHEDULES = Path("pipelines", "schedules.yaml")
-
-
-def backend_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--host URL` and `--namespace NAME`. No token: others can see a command line."""
-    host = click.option(
-        "--host",
-        required=True,
-        envvar="KF_PIPELINES_ENDPOINT",
-        show_envvar=True,
-        help="Address of the backend; the token is KFP_EXISTING_TOKEN's.",
-    )
-    namespace = click.option(
-        "--namespace", envvar="KFP_NAMESPACE", show_envvar=True, help="Where a multi-user backend looks."
-    )
-    return host(namespace(command))
 
 
 @click.command()

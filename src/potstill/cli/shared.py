@@ -70,6 +70,21 @@ def cluster_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def backend_options(command: Callable[..., None], *, required: bool = True) -> Callable[..., None]:
+    """`--host URL` and `--namespace NAME`. No token: others can see a command line."""
+    host = click.option(
+        "--host",
+        required=required,
+        envvar="KF_PIPELINES_ENDPOINT",
+        show_envvar=True,
+        help="Address of the backend; the token is KFP_EXISTING_TOKEN's.",
+    )
+    namespace = click.option(
+        "--namespace", envvar="KFP_NAMESPACE", show_envvar=True, help="Where a multi-user backend looks."
+    )
+    return host(namespace(command))
+
+
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
 
 

@@ -1,5 +1,6 @@
 """Commands that put models to use: predict, serve, watch, drift."""
 
+import functools
 import json
 import math
 import sys
@@ -9,21 +10,25 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from potstill.cli.shared import console_here, cores, root_option, track
+from potstill.cli.shared import backend_options, cluster_option, console_here, cores, root_option, track
 from potstill.errors import UserError
 
 if TYPE_CHECKING:
+    from potstill.cluster.client import Backend
+    from potstill.cluster.package import Order
     from potstill.edge import EdgeModel
 
 BATCH_LINES = 64
 # What a CronJob can act on: neither a failure (1) nor bad input (2).
 EXIT_DRIFTED = 3
+# Drift, and nothing was done about it: worth another try.
+EXIT_NOT_STARTED = 4
 
 
 @click.command()
 @click.argument("model")
-@click.option("--input", "source", type=click.Path(path_type=Path), help="Parquet file, or folder of some.")
-@click.option("--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="Parquet file to write.")
+@click.option("--input", "source", metavar="ROWS", help="Parquet: a file, a folder or a glob, here or as s3://….")
+@click.option("--output", "target", metavar="FILE", help="Parquet file to write, here or as s3://….")
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -32,7 +37,7 @@ EXIT_DRIFTED = 3
     help="With --input: how many work.",
 )
 @root_option
-def predict(model: str, source: Path | None, target: Path | None, threads: int, root: Path) -> None:
+def predict(model: str, source: str | None, target: str | None, threads: int, root: Path) -> None:
     """Answer lines or JSONL from stdin with JSONL on stdout, or a Parquet table with another one.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. A line that starts with {
@@ -43,6 +48,7 @@ def predict(model: str, source: Path | None, target: Path | None, threads: int, 
     Example:
       echo "great camera, poor battery" | potstill predict review-sentiment
       potstill predict review-sentiment --input reviews.parquet --output scored.parquet
+      potstill predict review-sentiment --input 's3://shop/reviews/*.parquet' --output s3://shop/scored.parquet
     """
     from potstill import registry
     from potstill.edge import EdgeModel
@@ -62,7 +68,7 @@ def predict(model: str, source: Path | None, target: Path | None, threads: int, 
                 click.echo(json.dumps({**row, **answer}, ensure_ascii=False))
 
 
-def _score(folder: Path, source: Path, target: Path, threads: int) -> None:
+def _score(folder: Path, source: str, target: str, threads: int) -> None:
     from potstill.scoring import ERROR, score
 
     found = score(folder, source, target, threads)
@@ -247,6 +253,9 @@ def watch(
 )
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML file to write.")
 @click.option("--json", "told", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
+@click.option("--retrain", type=click.Path(path_type=Path), help="Recipe to start on the backend if they have drifted.")
+@functools.partial(backend_options, required=False)
+@cluster_option
 @root_option
 def drift(
     model: str,
@@ -255,21 +264,31 @@ def drift(
     psi: float,
     report: Path | None,
     told: Path | None,
+    retrain: Path | None,
+    host: str | None,
+    namespace: str | None,
+    cluster: Path | None,
     root: Path,
 ) -> None:
     """Compare production rows with what a model was trained on; exit with 3 if they have drifted.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. Rows are as the model gets
     them. Answers that they bring in predicted_… are looked at, else the model is asked; labels tell its quality now.
+    With --retrain a drift starts the recipe's pipeline on the backend, unless a run of it goes on; exit with 4 if it
+    can't be started.
 
     \b
     Example:
       potstill drift review-sentiment --window last-week.parquet --report drift.html --json drift.json
+      potstill drift review-sentiment --window last-week.parquet --psi 0.25 \\
+        --retrain recipes/review-sentiment.yaml --host https://kubeflow.example.com/pipeline
     """
     from potstill import registry
     from potstill.drift.check import check
     from potstill.drift.report import drift_table, looked_at, render, verdict
 
+    # A mistake in the recipe is told today, not on the day of a drift.
+    retraining = _retraining(retrain, host, namespace, cluster) if retrain else None
     track(root)
     with registry.fetched(model) as folder:
         result = check(model, folder, window, reference, psi)
@@ -280,8 +299,38 @@ def drift(
     if report:
         _write("--report", report, render(result))
         click.echo(f"\nnext:\n  open {report}")
-    if result.drifted:
-        raise click.exceptions.Exit(EXIT_DRIFTED)
+    if not result.drifted:
+        return
+    if retraining:
+        _retrain(*retraining)
+    raise click.exceptions.Exit(EXIT_DRIFTED)
+
+
+def _retraining(
+    recipe: Path, host: str | None, namespace: str | None, cluster: Path | None
+) -> tuple["Backend", "Order"]:
+    from potstill.cluster.client import connect
+    from potstill.cluster.package import order
+    from potstill.pipelines.pods import load_cluster
+
+    if not host:
+        raise UserError("--retrain: starts a run on a backend; say on which by --host (KF_PIPELINES_ENDPOINT)")
+    return connect(host, namespace), order(recipe, (), load_cluster(cluster))
+
+
+def _retrain(backend: "Backend", ordered: "Order") -> None:
+    """Start a run, unless one of the recipe goes on; a backend that refuses ends the command."""
+    from potstill.cluster import runs
+
+    recipe = ordered.package.recipe
+    try:
+        run, words = runs.going_on(backend, recipe), "goes on already; no other was started"
+        if run is None:
+            run, words = runs.start(backend, ordered, recipe), "started"
+    except UserError as error:
+        click.echo(f"potstill: drift, but no run of {recipe} was started: {error}", err=True)
+        raise click.exceptions.Exit(EXIT_NOT_STARTED) from error
+    click.echo(f"\n{run.display_name}: {words}\n  {backend.link('runs', run.run_id)}")
 
 
 def _write(option: str, path: Path, text: str) -> None:

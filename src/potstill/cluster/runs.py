@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from potstill.cluster.client import Backend, UnsureError, known_experiment, made_experiment, made_once, named, pages
-from potstill.cluster.package import Order, uploaded
+from potstill.cluster.package import Order, pipeline_named, uploaded
 from potstill.errors import UserError
 from potstill.progress import duration
 
@@ -22,6 +22,8 @@ ENDED = {"SUCCEEDED": "done", "FAILED": "failed", "CANCELED": "cancelled", "SKIP
 POLL_S = 5.0
 # For so long a run is followed on while the backend gives no answer: it may be restarted under a long run.
 PATIENCE_S = 600.0
+# Among so many of the newest runs one that goes on is looked for.
+LOOKED_AT = 1000
 # How the backend names the task that prepares another one's container.
 DRIVER = "-driver"
 
@@ -51,6 +53,19 @@ def start(backend: Backend, ordered: Order, experiment: str) -> Any:
         lambda: named(backend.runs.run_service_list_runs, "runs", "display_name", name, **by),
         lambda: backend.runs.run_service_create_run(run=wanted),
     )
+
+
+def going_on(backend: Backend, recipe: str) -> Any | None:
+    """The newest run of a recipe that has not ended, whoever started it; none if the newest thousand runs hold none.
+
+    Raises:
+        BackendError: the backend refuses, or gives no answer.
+    """
+    if (pipeline := pipeline_named(backend, recipe)) is None:
+        return None
+    newest = islice(_newest(backend, None), LOOKED_AT)
+    own = (run for run in newest if _pipeline_of(run) == pipeline.pipeline_id)
+    return next((run for run in own if run.state not in ENDED), None)
 
 
 def version_reference(version: Any) -> Any:

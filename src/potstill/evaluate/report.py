@@ -33,6 +33,8 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             # Our own drawings; matplotlib has escaped the names in them.
             figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704
             first=next(iter(summary["metrics"].values())),
+            verdict=verdict_words(summary),
+            champion=champion_words(summary),
             tasks=_tasks(summary, figures),
             outcomes=[part.outcome for part in _parts(summary)],
             kinds=[part.outcome.kind for part in _parts(summary)],
@@ -44,6 +46,28 @@ def write_report(path: Path, summary: Mapping[str, Any], figures: Mapping[str, s
             cascade=_cascade(summary),
             plan=_plan(summary),
         ),
+    )
+
+
+def verdict_words(summary: Mapping[str, Any]) -> str:
+    """What became of the model, in a line."""
+    verdict = summary["verdict"]
+    if not verdict["accepted"]:
+        return f"Refused: {len(verdict['reasons'])} of {len(verdict['clauses'])} clauses did not hold"
+    version = f": version {summary['version']} of {summary['model']}" if summary["version"] else ""
+    return f"Accepted{version}" + (f", {summary['alias']}" if version and summary["alias"] else "")
+
+
+def champion_words(summary: Mapping[str, Any]) -> str:
+    """How the model compares with the champion, in a sentence."""
+    champion = summary["verdict"]["champion"]
+    if not champion:
+        return "There was no champion to beat."
+    first = next(iter(summary["metrics"].values()))["title"]
+    difference, low, high = (_told(champion[name], "{:+.3f}") for name in ("difference", "low", "high"))
+    return (
+        f"Against the champion, version {champion['version']}, on the same rows: {difference} {first} "
+        f"(95 % interval {low} to {high}), so {'better' if champion['better'] else 'not better'}."
     )
 
 

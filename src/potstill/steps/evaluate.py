@@ -19,6 +19,7 @@ from potstill.evaluate.candidates import Candidate, Inputs, open_all, taught_pro
 from potstill.evaluate.cascade import Cascade
 from potstill.evaluate.judge import Judge
 from potstill.evaluate.names import FIGURES, PREDICTIONS, SUMMARY, VERDICT, step_name
+from potstill.evaluate.roc import roc_of
 from potstill.evaluate.trivial import forecast, mean_of, of_all_tasks
 from potstill.learn.student import HISTORY
 from potstill.learn.teachers import member_folders, teacher_folders
@@ -120,6 +121,7 @@ def evaluate(
         "plan": _plan(inputs.edge / PLAN),
         "verdict": json.loads(verdict.to_json()),
         "confusion": _confusion(schema, truth, candidates["edge"]),
+        "roc": _roc(schema, truth, candidates["edge"]),
         "curves": _curves(inputs, outcome),
         "machine": describe(),
         "versions": versions(),
@@ -342,6 +344,17 @@ def _confusion(schema: Schema, truth: Truth, candidate: Candidate) -> dict[str, 
             guesses = candidate.probabilities[rows][:, part.columns].argmax(axis=1)
             counts = quality.confusion_matrix(told.values.astype(np.int64), guesses, len(part.outcome))
             found[part.task or schema.task] = {"names": part.outcome.names, "counts": counts.tolist()}
+    return found
+
+
+def _roc(schema: Schema, truth: Truth, candidate: Candidate) -> dict[str, dict[str, list[float]]]:
+    """Of each task that has one its curve."""
+    found = {}
+    for part in parts_of(schema.outcome):
+        rows, told = truth.of(part)
+        curve = roc_of(part.outcome, told, candidate.probabilities[rows][:, part.columns])
+        if curve is not None:
+            found[part.task or schema.task] = asdict(curve)
     return found
 
 

@@ -15,12 +15,12 @@ from tests.found import only
 from tests.pipelines.conftest import STEPS, Shop, ran
 
 SHARDS = {f"extract-{number}-of-3" for number in (1, 2, 3)}
-THREE = "signals={shards: 3, part_rows: 50}"
+THREE = "signals={shards: 3, part_rows: 50}", "teacher.epochs=1", "distill.epochs=1"
 
 
 @pytest.fixture(scope="module")
 def first(shop: Shop) -> dict[str, Any]:
-    return shop.run(THREE)
+    return shop.run(*THREE)
 
 
 def test_shards_side_by_side_make_the_table_that_one_extraction_makes(
@@ -52,10 +52,10 @@ def test_a_shard_that_lacks_a_part_is_named_and_alone_is_extracted_anew(shop: Sh
     told = json.loads((table / MANIFEST).read_text(encoding="utf-8"))
     (table / MANIFEST).unlink()
     only(table, "part-00001-*.parquet").unlink()
-    done = shop.potstill("run", str(shop.recipe), "--set", THREE)
+    done = shop.potstill("run", str(shop.recipe), *(word for setting in THREE for word in ("--set", setting)))
     assert done.returncode == 2
     assert f"join: {table}: shard 2-of-3 lacks 1 of 2 parts (part 1); run again" in done.stderr
-    mended = shop.run(THREE)
+    mended = shop.run(*THREE)
     # It wrote the manifest, too: the same, so all that came after it is found again.
     assert ran(mended) == {"doctor", "ingest", "extract-2-of-3", "champion", "register"}
     assert "50 rows scored by the teacher" in mended["stdout"]

@@ -134,8 +134,8 @@ def test_no_shard_is_without_a_part_and_each_part_is_one_shards(line: Line):
     for asked, given in ((1, 1), (4, 4), (16, parts)):
         shards = divide(line.dataset, Signals(shards=asked, part_rows=50))
         assert len(shards) == given
-        assert sorted(part for shard in shards for part in shard.parts(parts)) == [*range(parts)]
-        assert all(len(shard.parts(parts)) for shard in shards)
+        assert sorted(part for shard in shards for part in shard.own(parts)) == [*range(parts)]
+        assert all(len(shard.own(parts)) for shard in shards)
 
 
 @pytest.mark.parametrize(("shard", "name"), [(Shard(), ""), (Shard(0, 4), "1-of-4"), (Shard(15, 16), "16-of-16")])

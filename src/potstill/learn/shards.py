@@ -37,21 +37,20 @@ class Shard:
         """The file in the table that tells what it wrote: a receipt of its own; of the only one the manifest."""
         return f"_shard-{self.name}.json" if self.of > 1 else MANIFEST
 
-    def parts(self, parts: int) -> range:
+    def own(self, parts: int) -> range:
         """Numbers of those of a table's parts that are its own."""
         return range(self.number, parts, self.of)
 
 
 def vouch(table: Shelf, shard: Shard, parts: int) -> None:
     """Write the receipt of a shard whose parts are all written."""
-    table.write(shard.told_by, json.dumps(part_names(table, shard.parts(parts)), indent=1).encode())
+    table.write(shard.told_by, json.dumps(part_names(table, shard.own(parts)), indent=1).encode())
 
 
-def join(table: Shelf, content: Content, parts: int, shards: int) -> None:
-    """See that a table has its manifest, as the last of its shards will have written it; nothing is copied.
+def see_whole(table: Shelf, content: Content, parts: int, shards: int) -> None:
+    """See that a table has its manifest, which the last of its shards will have written.
 
-    A table without one is looked through. A shard that lacks something loses its receipt, so that no cache takes it for
-    done.
+    Without one each part is looked at. A shard that lacks some loses its receipt, so that no cache takes it for done.
 
     Raises:
         UserError: which shards lack parts, or hold one that isn't what it was.
@@ -70,6 +69,6 @@ def join(table: Shelf, content: Content, parts: int, shards: int) -> None:
 def _lacking(table: Shelf, content: Content, parts: int, shards: int) -> Iterator[tuple[Shard, str]]:
     """Shards that aren't whole, and what each lacks."""
     for shard in (Shard(number, shards) for number in range(shards)):
-        own = shard.parts(parts)
+        own = shard.own(parts)
         if lost := [number for number in own if not is_written(table, content, number)]:
             yield shard, f"lacks {len(lost):,} of {len(own):,} parts (part {lost[0]})"

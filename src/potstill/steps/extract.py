@@ -36,8 +36,8 @@ def extract(
     Args:
         dataset: what ingest wrote.
         teacher: what teach wrote.
-        signals: the folder to write: the table or, with a store, what points to it. A shard's holds as long as the
-            table's own parts of it do.
+        signals: the folder to write: the table or, with a store, what points to it, as long as the table's manifest,
+            or the shard's receipt, is there.
         settings: what to keep, and in how large parts.
         dataset_digest: names the rows.
         teacher_digest: names the teacher.
@@ -58,7 +58,7 @@ def extract(
     panel = functools.cache(lambda: Panel.load(teacher, schema.outcome))
     plan = Plan.of(schema, settings.part_rows)
     this = Shard(shard, shards)
-    own = this.parts(len(plan))
+    own = this.own(len(plan))
 
     def score(part: Span) -> Batch:
         split, span = part

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from potstill.data.dataset import read_schema
-from potstill.learn.shards import Shard
-from potstill.learn.shards import join as see_joined
+from potstill.learn.shards import Shard, see_whole
 from potstill.learn.signals import MANIFEST, read_manifest
 from potstill.recipe import Signals
 from potstill.shelves import point_to
@@ -47,7 +46,7 @@ def join(
     schema = read_schema(dataset)
     content = content_of(schema, settings, dataset_digest, teacher_digest)
     table = store.inside(content.address)
-    see_joined(table, content, len(Plan.of(schema, settings.part_rows)), shards)
+    see_whole(table, content, len(Plan.of(schema, settings.part_rows)), shards)
     with writing(signals) as draft:
         point_to(table, MANIFEST, draft)
     manifest = read_manifest(signals)

@@ -15,15 +15,17 @@ from potstill.components.close.component import close
 from potstill.components.compress.component import compress
 from potstill.components.control.component import control
 from potstill.components.distill.component import distill
+from potstill.components.divide.component import divide
 from potstill.components.doctor.component import doctor
 from potstill.components.evaluate.component import evaluate
 from potstill.components.extract.component import extract
 from potstill.components.foresee.component import foresee
 from potstill.components.ingest.component import ingest
+from potstill.components.join.component import join
 from potstill.components.register.component import register
 from potstill.components.teach.component import teach
 from potstill.pipelines.pods import Cluster, config, fit
-from potstill.recipe import Cascade, Plan, Recipe
+from potstill.recipe import Cascade, Plan, Recipe, require_store
 from potstill.sections import Section
 
 # How many layers a student has whose form says it.
@@ -35,7 +37,13 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
 
     What a person would change from a form has a typed field of its own; the rest of each section is one JSON field.
     Digests are passed beside artifacts, so that a cache on a cluster, which knows artifacts by name, sees changes.
+
+    Raises:
+        UserError: the extraction's shards would have no store on that cluster.
     """
+    shards = recipe.signals.shards
+    if cluster:
+        require_store(shards, cluster.store)
     data, teacher, form, settings = recipe.data, recipe.teacher, recipe.student, recipe.distill
     budget, registration = recipe.budget, recipe.register_
 
@@ -64,7 +72,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
         promote: str = registration.promote,
         data_settings: dict = _rest(data, "source", "train", "test"),  # noqa: B008
         teacher_settings: dict = _rest(teacher, "encoder", "epochs", "learning_rate"),  # noqa: B008
-        signals_settings: dict = _rest(recipe.signals, "cross_fit"),  # noqa: B008
+        signals_settings: dict = _rest(recipe.signals, "cross_fit", "shards"),  # noqa: B008
         store: str = cluster.store if cluster else "",
         student_settings: dict = _rest(form, "layers"),  # noqa: B008
         distill_settings: dict = _rest(settings, "temperature", "alpha", "epochs", "learning_rate"),  # noqa: B008
@@ -110,7 +118,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
         # Two runs may end alike, and each has its own tracking run to close.
         closed = close(recipe_name=recipe.name).set_caching_options(False).set_display_name("Close the run")
         with dsl.ExitHandler(closed):
-            ready = doctor(source=data_source, train=data_train, test=data_test, store=store, **known)
+            ready = doctor(source=data_source, train=data_train, test=data_test, store=store, shards=shards, **known)
             ready.set_caching_options(False).set_display_name("Check that everything is there")
             rows = ingest(
                 source=data_source,
@@ -149,9 +157,8 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
                 store=store,
             ).set_display_name("Fine-tune the teacher")
             taught = {"teacher": large.outputs["teacher"], "teacher_digest": large.outputs["Output"]}
-            table = extract(**dataset, **taught, settings=signals_settings, store=store).set_display_name(
-                "Extract what the teacher says"
-            )
+            *sharing, table = _table(shards, {**dataset, **taught, "settings": signals_settings}, store)
+            extra += sharing
             signals = {"signals": table.outputs["signals"], "signals_digest": table.outputs["Output"]}
             training = {
                 "layers": layers,
@@ -214,6 +221,19 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
                 fit(task, cluster)
 
     return pipeline
+
+
+def _table(shards: int, asked: dict[str, Any], store: Any) -> list[PipelineTask]:
+    """The tasks that extract what the teacher says, alone or side by side; the last one gives the table."""
+    if shards == 1:
+        return [extract(**asked, store=store).set_display_name("Extract what the teacher says")]
+    shared = {name: value for name, value in asked.items() if name != "teacher"}
+    divided = divide(**shared, shards=shards).set_display_name("Divide the extraction into shards")
+    with dsl.ParallelFor(divided.outputs["Output"], name="shards") as one:
+        own = {"variant": one.variant, "dataset_digest": one.dataset_digest, "teacher_digest": one.teacher_digest}
+        shard = extract(**asked | own, store=store).set_display_name("Extract a shard of what the teacher says")
+    table = join(**shared, store=store, shard_digests=dsl.Collected(shard.outputs["Output"]))
+    return [divided, shard, table.set_display_name("Join the shards to one table")]
 
 
 @dataclass(frozen=True)

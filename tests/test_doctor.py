@@ -55,6 +55,12 @@ def test_everything_that_is_missing_is_told_at_once(server: str, monkeypatch: py
     assert "MLflow at http://127.0.0.1:9 does not answer" in told[2]
 
 
+def test_shards_that_would_have_no_store_to_meet_in_are_told(mlflow: str):
+    (told,) = failed(examine("", [], shards=4))
+    assert told.startswith("signals.shards: 4 fill one table in a store that outlives them, and there is none")
+    assert not failed(examine("", []))
+
+
 def test_credentials_that_are_not_set_are_named(mlflow: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     with s3.given("http://127.0.0.1:9"):
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -16,8 +16,9 @@ def extract(
     recipe_name: str,
     code_version: str,
     signals: dsl.Output[dsl.Artifact],
+    variant: str = "",
 ) -> str:
-    """Write what the teacher says of every row as a table.
+    """Write what the teacher says of every row as a table, or a shard of it.
 
     Args:
         dataset: What ingest wrote.
@@ -29,25 +30,28 @@ def extract(
         recipe_name: Name of the recipe.
         code_version: Version and digest of the code.
         signals: Logits by row digest, as Parquet, with a manifest; or where in the store they are.
+        variant: Which of several shards it is, such as 1-of-4, which fill the table in the store; empty is all rows.
 
     Returns:
-        Digest of the signals.
+        Digest of the signals, or of the shard's.
     """
     from pathlib import Path
 
     from potstill import recipe, sections, tracking
+    from potstill.learn.shards import Shard
     from potstill.learn.signals import table_digest
     from potstill.shelves import shelf
     from potstill.steps.extract import extract as run
 
     digests = {"dataset_digest": dataset_digest, "teacher_digest": teacher_digest}
-    with tracking.step("extract", recipe_name, {"code_version": code_version, **digests}) as log:
+    name, shard = tracking.name_of("extract", variant), Shard.named(variant)
+    with tracking.step(name, recipe_name, {"code_version": code_version, **digests}) as log:
         folders = Path(dataset.path), Path(teacher.path), Path(signals.path)
         section = sections.checked(recipe.Signals, "signals", settings)
         log.params(section.model_dump(mode="json"))
         kept = shelf(store, "signals")
-        log.metrics(run(*folders, section, dataset_digest, teacher_digest, kept))
-        digest = table_digest(Path(signals.path))
-        log.tags({"signals_digest": digest})
+        log.metrics(run(*folders, section, dataset_digest, teacher_digest, kept, shard.of, shard.number))
+        digest = table_digest(Path(signals.path), shard.told_by)
+        log.tags({"shard_digest" if variant else "signals_digest": digest})
         signals.metadata.update(digest=digest, mlflow_run_id=log.run_id)
     return digest

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from potstill import tracking
 from potstill.data.read import find_files
 from potstill.errors import UserError
-from potstill.recipe import SEVERAL
+from potstill.recipe import SEVERAL, require_store
 from potstill.shelves import shelf_at
 
 EXPERIMENT, KEPT = "potstill-doctor", "tried.txt"
@@ -34,15 +34,16 @@ class Finding:
     words: str
 
 
-def examine(store: str, sources: Iterable[str]) -> Iterator[Finding]:
+def examine(store: str, sources: Iterable[str], shards: int = 1) -> Iterator[Finding]:
     """Try the store, the places of the rows, and MLflow.
 
     Args:
         store: a folder or s3:// that outlives runs; empty: there is none.
         sources: places of rows.
+        shards: extractions side by side; several need a store.
     """
-    if store:
-        yield found("store", functools.partial(_try_store, store))
+    if store or shards > 1:
+        yield found("store", functools.partial(_try_store, store, shards))
     for source in sources:
         yield found("rows", functools.partial(_try_source, source))
     yield found("MLflow", _try_mlflow)
@@ -62,8 +63,9 @@ def _missing(told: str) -> str:
     return f"; not set: {', '.join(absent)}" if "credentials" in told.lower() and absent else ""
 
 
-def _try_store(location: str) -> str:
+def _try_store(location: str, shards: int) -> str:
     """Put, get and delete."""
+    require_store(shards, location)
     # A shelf of its own, for there may be millions of names beside it.
     shelf, name = shelf_at(location).inside("doctor"), str(uuid.uuid4())
     content = name.encode()

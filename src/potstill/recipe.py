@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from potstill.errors import UserError
 from potstill.sections import Section, load, read
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -446,12 +447,27 @@ class Signals(Section):
     )
     vectors: bool = Field(False, description="Keep the teacher's pooled vectors beside its logits (term `vector`).")
     part_rows: int = Field(16_384, ge=1, le=1_000_000, description="Rows in one part: what a killed extraction loses.")
+    # kfp goes astray with more turns of a loop (kubeflow/pipelines issue 12131).
+    shards: int = Field(1, ge=1, le=16, description="Extractions that fill the table side by side, in a store.")
 
     @model_validator(mode="after")
     def _folds_are_several(self) -> Self:
         if self.cross_fit == 1:
             raise ValueError("cross_fit: 1 fold would leave nothing to teach its teacher; 0 is none, 2 the fewest")
         return self
+
+
+def require_store(shards: int, store: object) -> None:
+    """See that an extraction's shards have a store to meet in.
+
+    Raises:
+        UserError: there are several, and no store.
+    """
+    if shards > 1 and not store:
+        raise UserError(
+            f"signals.shards: {shards} fill one table in a store that outlives them, and there is none; "
+            "name one (`store` in the cluster's settings or in the run's form), or leave shards at 1"
+        )
 
 
 # Soft terms by what they compare: some need what logits alone can't give.

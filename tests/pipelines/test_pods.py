@@ -14,12 +14,13 @@ from potstill.sections import checked
 from tests.pipelines import conftest
 
 RECIPE = Path("recipes/review-sentiment.yaml")
+STORED = {"store": "s3://shop/potstill", "steps": {"extract": {"cpu": "8", "gpus": 1, "shared_memory": "1Gi"}}}
 STEPS = sorted({"close", *conftest.STEPS})
 
 
-def package(cluster: Cluster, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def package(cluster: Cluster, folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The pipeline, and what it says to Kubernetes."""
-    compile_package(load_recipe(RECIPE), folder / "package.yaml", cluster)
+    compile_package(load_recipe(RECIPE, overrides), folder / "package.yaml", cluster)
     pipeline, platform = yaml.safe_load_all((folder / "package.yaml").read_text(encoding="utf-8"))
     return pipeline, platform["platforms"]["kubernetes"]
 
@@ -134,3 +135,47 @@ def test_what_is_wrong_with_a_clusters_settings_is_told(tmp_path: Path, text: st
     (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=told):
         load_cluster(tmp_path / "cluster.yaml")
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    return package(checked(Cluster, "cluster", STORED), tmp_path_factory.mktemp("sharded"), "signals.shards=4")
+
+
+def test_shards_of_an_extraction_fan_out_and_come_together_in_one_table(
+    sharded: tuple[dict[str, Any], dict[str, Any]],
+):
+    components = sharded[0]["components"]
+    tasks = components["comp-exit-handler-1"]["dag"]["tasks"]
+    (loop,) = (task for task in tasks.values() if "parameterIterator" in task)
+    assert loop["dependentTasks"] == ["divide", "ingest", "teach"]
+    assert set(components[loop["componentRef"]["name"]]["dag"]["tasks"]) == {"extract"}
+    assert "extract" not in tasks
+    told = tasks["join"]["inputs"]["parameters"]["shard_digests"]["taskOutputParameter"]
+    assert told["producerTask"] == loop["componentRef"]["name"].removeprefix("comp-")
+    for step in ("distill", "evaluate"):
+        inputs = tasks[step]["inputs"]
+        assert inputs["artifacts"]["signals"]["taskOutputArtifact"]["producerTask"] == "join"
+        assert inputs["parameters"]["signals_digest"]["taskOutputParameter"]["producerTask"] == "join"
+    for step in ("divide", "doctor"):
+        assert tasks[step]["inputs"]["parameters"]["shards"]["runtimeValue"]["constant"] == 4
+
+
+def test_each_shard_has_the_pod_of_an_extraction_and_is_tried_again(sharded: tuple[dict[str, Any], dict[str, Any]]):
+    pipeline, kubernetes = sharded
+    executors, pods = pipeline["deploymentSpec"]["executors"], kubernetes["deploymentSpec"]["executors"]
+    assert set(pods) == set(executors) == {f"exec-{step}" for step in (*STEPS, "divide", "join")}
+    shard = executors["exec-extract"]["container"]["resources"]
+    assert (shard["resourceCpuLimit"], shard["accelerator"]["resourceCount"]) == ("8", "1")
+    assert pods["exec-extract"]["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
+    assert pods["exec-extract"]["securityContext"]["runAsUser"] == pods["exec-join"]["securityContext"]["runAsUser"]
+    assert "accelerator" not in executors["exec-join"]["container"]["resources"]
+    loops = [part["dag"]["tasks"] for part in pipeline["components"].values() if "dag" in part]
+    (retried,) = (tasks["extract"]["retryPolicy"] for tasks in loops if "extract" in tasks)
+    assert retried["maxRetryCount"] == 2
+
+
+def test_shards_without_a_store_are_refused_before_anything_is_written(tmp_path: Path):
+    with pytest.raises(UserError, match=r"signals\.shards: 4 fill one table in a store .* there is none; name one"):
+        package(load_cluster(), tmp_path, "signals.shards=4")
+    assert not list(tmp_path.iterdir())

@@ -191,6 +191,11 @@ def complete(table: Shelf, content: Content, parts: int) -> Manifest | None:
     return manifest
 
 
+def part_names(table: Shelf, numbers: Iterable[int]) -> list[str]:
+    """The files of parts that are written; their names hold their digests."""
+    return [json.loads(table.read(_receipt_name(number)))["name"] for number in numbers]
+
+
 def _receipt_name(number: int) -> str:
     return f"_part-{number:05d}.json"
 
@@ -202,9 +207,9 @@ def _receipt(table: Shelf, number: int) -> Part | None:
         return None
 
 
-def table_digest(folder: Path) -> str:
-    """Digest of a table: of its manifest, which names the checksum of each part."""
-    return hashlib.sha256(shelf_behind(folder).read(MANIFEST)).hexdigest()
+def table_digest(folder: Path, told_by: str = MANIFEST) -> str:
+    """Digest of a table: of its manifest, which names the checksum of each part, or of a shard's receipt."""
+    return hashlib.sha256(shelf_behind(folder).read(told_by)).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:

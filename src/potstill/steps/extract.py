@@ -7,11 +7,12 @@ from pathlib import Path
 
 from potstill.data.dataset import UNLABELLED, Rows, Schema, read_schema, read_span
 from potstill.data.split import SPLITS, TRAIN
-from potstill.learn.signals import MANIFEST, Batch, Content, Manifest, complete, is_written, write_part
+from potstill.learn.shards import Shard, vouch
+from potstill.learn.signals import Batch, Content, Manifest, complete, is_written, write_part
 from potstill.learn.teachers import Panel
 from potstill.outcomes import parts_of
 from potstill.progress import Progress
-from potstill.recipe import Signals
+from potstill.recipe import Signals, require_store
 from potstill.shelves import point_to
 from potstill.store import Folder, Shelf, writing
 
@@ -35,7 +36,8 @@ def extract(
     Args:
         dataset: what ingest wrote.
         teacher: what teach wrote.
-        signals: the folder to write: the table or, with a store, what points to it.
+        signals: the folder to write: the table or, with a store, what points to it, as long as the table's manifest,
+            or the shard's receipt, is there.
         settings: what to keep, and in how large parts.
         dataset_digest: names the rows.
         teacher_digest: names the teacher.
@@ -44,18 +46,19 @@ def extract(
         shard: which of them this is, from 0.
 
     Returns:
-        How many rows the table holds, and how many were scored now.
+        How many rows are this shard's, and how many were scored now.
 
     Raises:
-        UserError: a teacher was taught a row that it would judge.
+        UserError: a teacher was taught a row that it would judge, or shards have no store.
     """
+    require_store(shards, store)
     schema = read_schema(dataset)
-    tasks = tuple((part.task or schema.task, part.outcome.names) for part in parts_of(schema.outcome))
-    content = Content(teacher_digest, dataset_digest, tasks, settings.vectors, settings.part_rows)
+    content = content_of(schema, settings, dataset_digest, teacher_digest)
     # Where the table is there already, no model need be loaded.
     panel = functools.cache(lambda: Panel.load(teacher, schema.outcome))
     plan = Plan.of(schema, settings.part_rows)
-    own = range(shard, len(plan), shards)
+    this = Shard(shard, shards)
+    own = this.own(len(plan))
 
     def score(part: Span) -> Batch:
         split, span = part
@@ -63,14 +66,21 @@ def extract(
 
     if store is None:
         with writing(signals) as draft:
-            manifest, scored = fill_table(Folder(draft), content, plan, own, score)
+            _, scored = fill_table(Folder(draft), content, plan, own, score)
     else:
         table = store.inside(content.address)
-        manifest, scored = fill_table(table, content, plan, own, score)
-        if manifest is not None:
-            with writing(signals) as draft:
-                point_to(table, MANIFEST, draft)
-    return {"rows": manifest.rows if manifest else 0, "rows_scored": scored}
+        _, scored = fill_table(table, content, plan, own, score)
+        if shards > 1:
+            vouch(table, this, len(plan))
+        with writing(signals) as draft:
+            point_to(table, this.told_by, draft)
+    return {"rows": sum(len(plan[number][1]) for number in own), "rows_scored": scored}
+
+
+def content_of(schema: Schema, settings: Signals, dataset_digest: str, teacher_digest: str) -> Content:
+    """What decides the table that a teacher's view of a dataset makes."""
+    tasks = tuple((part.task or schema.task, part.outcome.names) for part in parts_of(schema.outcome))
+    return Content(teacher_digest, dataset_digest, tasks, settings.vectors, settings.part_rows)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from potstill.images import read_lock
 from registry import Registry, registry
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
-PRODUCTS = 150
+PRODUCTS = 120
 STORE = f"s3://{BUCKET}/potstill"
 
 
@@ -39,9 +39,10 @@ class Shop:
     def command(self, *words: str) -> list[str]:
         return [str(Path(sys.executable).with_name("potstill")), *words, "--root", str(self.root)]
 
-    def potstill(self, *words: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    def potstill(self, *words: str, stdin: str = "", **changed: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*words),
+            input=stdin,
             env=os.environ | self.environment | changed,
             capture_output=True,
             text=True,

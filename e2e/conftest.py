@@ -1,6 +1,7 @@
 """A shop's whole world on one machine, as root: engine, images, object store, registry. It goes when checks end."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from potstill.images import read_lock
 from registry import Registry, registry
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
-PRODUCTS = 120
+PRODUCTS = 150
 STORE = f"s3://{BUCKET}/potstill"
 
 
@@ -70,7 +71,10 @@ class Shop:
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="potstill-e2e-") as made:
+    # What ends this process ends with all that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Gigabytes: /tmp may be memory.
+    with tempfile.TemporaryDirectory(prefix="potstill-e2e-", dir="/var/tmp") as made:
         # Not all that runs here runs as root.
         Path(made).chmod(0o711)
         yield Path(made)
@@ -102,7 +106,7 @@ def shop(address: str, lock: Path, folder: Path) -> Iterator[Shop]:
         (folder / name).mkdir(mode=0o711)
     with object_store(folder / "store") as store:
         rows = pd.read_parquet(HERE / "data" / "review-snippets.parquet")
-        some = rows[rows["product"].astype(int) <= PRODUCTS]
+        some = rows[(rows["product"].astype(int) <= PRODUCTS) & (rows["sentiment"] != "neutral")]
         store.client().put_object(Bucket=BUCKET, Key="rows/reviews.parquet", Body=some.to_parquet(None))
         with registry(address, read_lock(lock)["mlflow"], folder / "registry", store) as known:
             yield Shop(address, lock, store, known, folder / "runs")

@@ -24,18 +24,35 @@ CONFINED = ("--read-only", "--tmpfs=/tmp:mode=1777", "--user=10001:10001", "--ca
 def engine(folder: Path) -> Iterator[str]:
     """The address of an engine without a bridge, whose containers use the machine's network."""
     socket, log = folder / "docker.sock", folder / "dockerd.log"
-    command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "-p", folder / "pid"]
+    command = [
+        "/usr/sbin/dockerd",
+        "--data-root",
+        folder / "data",
+        "--exec-root",
+        folder / "exec",
+        "-p",
+        folder / "pid",
+    ]
     network = ["--iptables=false", "--bridge=none", "--default-ulimit", "nofile=20000:20000"]
-    with started([*command, *network, "-H", f"unix://{socket}"], log):
-        until("dockerd answers", lambda: _succeeds(f"unix://{socket}", "version"), PATIENCE_S, log)
-        yield f"unix://{socket}"
+    # Where the machine has an engine of its own, the two share nothing.
+    apart = ["--containerd-namespace=potstill-e2e", "--containerd-plugins-namespace=potstill-e2e-plugins"]
+    try:
+        with started([*command, *network, *apart, "-H", f"unix://{socket}"], log):
+            until("dockerd answers", lambda: _succeeds(f"unix://{socket}", "version"), PATIENCE_S, log)
+            yield f"unix://{socket}"
+    finally:
+        # It leaves the network namespace of its containers mounted.
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            if (place := line.split()[1]).startswith(str(folder)):
+                subprocess.run(["umount", "--lazy", place], check=False)
 
 
 def build(address: str, lock: Path) -> None:
     """Build the images and write the lock file that names them."""
     options = ["--base", _base(address), "--lock", str(lock)]
     # A network with a mirror or certificates of its own says so as pip reads it.
-    options += [f"--wheels={wheels}"] if (wheels := os.environ.get("PIP_FIND_LINKS")) else []
+    wheels = os.environ.get("PIP_FIND_LINKS", "")
+    options += [f"--wheels={wheels}"] if Path(wheels).is_dir() else []
     options += [f"--ca={authority}"] if (authority := os.environ.get("PIP_CERT")) else []
     images(address, "build", *options)
 

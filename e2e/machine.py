@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -12,25 +12,43 @@ from typing import Any
 
 # By a program of each: what is there is not installed.
 PACKAGES = {
-    "dockerd": "docker.io",
-    "debootstrap": "debootstrap",
-    "ceph-mon": "ceph-mon",
-    "ceph-mgr": "ceph-mgr",
-    "ceph-osd": "ceph-osd",
-    "radosgw": "radosgw",
-    "ceph": "ceph-common",
-    "psql": "postgresql",
+    "/usr/sbin/dockerd": "docker.io",
+    "/usr/sbin/debootstrap": "debootstrap",
+    "/usr/bin/ceph-mon": "ceph-mon",
+    "/usr/bin/ceph-mgr": "ceph-mgr",
+    "/usr/bin/ceph-osd": "ceph-osd",
+    "/usr/bin/radosgw": "radosgw",
+    "/usr/bin/ceph": "ceph-common",
+    "/usr/lib/postgresql/*/bin/initdb": "postgresql",
 }
+# Asked before a package starts a service of its own; 101 is no (Debian's policy manual for invoke-rc.d).
+POLICY, FORBID = Path("/usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n"
 STOPS_WITHIN_S = 30
 
 
 def install() -> None:
-    """Install the Debian packages that are missing."""
-    missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
-    if missing:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    """Install the Debian packages that are missing, and start nothing of theirs."""
+    missing = [package for program, package in PACKAGES.items() if not any(Path("/").glob(program[1:]))]
+    if not missing:
+        return
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    with _no_services():
         for words in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
             subprocess.run(["apt-get", "--quiet", *words], check=True, env=environment)
+
+
+@contextlib.contextmanager
+def _no_services() -> Iterator[None]:
+    """While the block runs, no package starts a service; who has said so already has it said."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text(FORBID)
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
 
 
 def free_port() -> int:
@@ -53,11 +71,12 @@ def started(
         yield process
     finally:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOPS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # Whatever it has started itself.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def until(what: str, happens: Callable[[], bool], patience_s: float, log: Path | None = None) -> None:

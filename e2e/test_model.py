@@ -46,8 +46,8 @@ def killed_when(shop: Shop, happened: Callable[[str], bool]) -> str:
         docker(shop.address, "kill", step)
         assert running.wait(PATIENCE_S) == 1
     finally:
-        running.kill()
-        running.wait()
+        running.terminate()
+        running.wait(PATIENCE_S)
     assert_confined(told)
     return log.read_text()
 
@@ -123,13 +123,13 @@ def served(shop: Shop) -> Iterator[str]:
         shop.address, image, ["potstill", "serve", *arguments], port, shop.registry.environment, "--entrypoint="
     ) as number:
         ready = f"http://127.0.0.1:{port}/v2/health/ready"
-        until("the service is ready", lambda: answers(ready), PATIENCE_S)
+        until("the service is ready", lambda: is_there(ready), PATIENCE_S)
         yield f"http://127.0.0.1:{port}"
         told = docker(shop.address, "logs", number)
         assert "Traceback" not in told
 
 
-def answers(url: str) -> bool:
+def is_there(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -145,9 +145,22 @@ def asked(url: str, body: dict | None = None) -> dict:
         return json.load(response)
 
 
-def labels(url: str) -> list[str]:
-    """The service's answers about `TEXTS`."""
-    return [answer["label"] for answer in asked(f"{url}/predict", {"rows": TEXTS})["answers"]]
+def answers(url: str) -> list[dict]:
+    """What the service says about `TEXTS`."""
+    return asked(f"{url}/predict", {"rows": TEXTS})["answers"]
+
+
+def predicted(shop: Shop, model: str) -> list[dict]:
+    """What `potstill predict` says about them."""
+    done = shop.potstill("predict", model, stdin="\n".join(TEXTS))
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def assert_same(served: list[dict], told: list[dict]) -> None:
+    for one, other in zip(served, told, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
 def version_of(url: str) -> str:
@@ -156,16 +169,16 @@ def version_of(url: str) -> str:
 
 def test_its_container_serves_the_champion_with_the_answers_that_predict_gives(shop: Shop, served: str):
     assert version_of(served) == "1"
-    done = shop.potstill("predict", MODEL, stdin="\n".join(TEXTS))
-    assert done.returncode == 0, done.stderr
-    assert labels(served) == [json.loads(line)["label"] for line in done.stdout.splitlines()]
+    told = answers(served)
+    assert [answer["label"] for answer in told] == ["positive", "negative"]
+    assert_same(told, predicted(shop, f"{MODEL}/1"))
 
 
 def test_it_answers_as_kserve_asks(served: str):
     tensor = {"name": "text", "shape": [len(TEXTS)], "datatype": "BYTES", "data": TEXTS}
     told = asked(f"{served}/v2/models/{MODEL}/infer", {"inputs": [tensor], "outputs": [{"name": "label"}]})
     assert (told["model_name"], told["model_version"]) == (MODEL, "1")
-    assert told["outputs"] == [{"name": "label", "shape": [2], "datatype": "BYTES", "data": labels(served)}]
+    assert told["outputs"] == [{"name": "label", "shape": [2], "datatype": "BYTES", "data": ["positive", "negative"]}]
 
 
 def test_another_student_of_the_same_teacher_is_registered_and_promoted(shop: Shop, client: MlflowClient, served: str):
@@ -178,13 +191,16 @@ def test_another_student_of_the_same_teacher_is_registered_and_promoted(shop: Sh
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(client.get_model_version_by_alias(MODEL, "champion").version) == "2"
     until("the service answers by version 2", lambda: version_of(served) == "2", PATIENCE_S)
-    assert len(labels(served)) == len(TEXTS)
+    first, second = predicted(shop, f"{MODEL}/1"), predicted(shop, f"{MODEL}/2")
+    assert first[0]["probabilities"] != pytest.approx(second[0]["probabilities"], abs=1e-3)
+    assert_same(answers(served), second)
 
 
 def test_rolled_back_the_first_serves_again(shop: Shop, served: str):
     done = shop.potstill("rollback", MODEL, "--reason", "the check wants it back")
     assert done.returncode == 0, done.stdout + done.stderr
     until("the service answers by version 1", lambda: version_of(served) == "1", PATIENCE_S)
+    assert_same(answers(served), predicted(shop, f"{MODEL}/1"))
     moves = shop.potstill("history", MODEL).stdout
     assert moves.count("the check wants it") == 2
     assert shop.registry.user in moves

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from potstill import bucket
-from potstill.bucket import Bucket, RemoteFile, find_objects
+from potstill.bucket import Bucket, RemoteFile, credentials, find_objects
 from potstill.errors import UserError
 from potstill.shelves import shelf_at
 from potstill.store import Folder, Shelf
@@ -197,3 +197,18 @@ def test_wrong_credentials_are_refused_without_telling_them(server: str):
         Bucket(f"s3://{s3.NAME}").read("a")
     with s3.given(server, "nobody", s3.SECRET), pytest.raises(UserError, match=r"wrong, or may not do that|unknown"):
         Bucket(f"s3://{s3.NAME}").digest("a")
+
+
+def test_credentials_of_a_profile_are_told_as_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "credentials").write_text(
+        "[shop]\naws_access_key_id = key\naws_secret_access_key = secret\naws_session_token = token\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "shop")
+    assert credentials() == {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+    }

@@ -164,16 +164,18 @@ STEPS = ["ingest", "teach", "control", "for-loop-2-iteration-1", "close"]
 def begun(monkeypatch: pytest.MonkeyPatch, followed: Follower, failing: str = "") -> list[str]:
     """Which steps kfp begins of those that it tries to, after one that fails."""
     asked: list[str] = []
+    ended: list[bool] = []
 
     def execute(task_name: str) -> tuple[dict[str, str], Status]:
         asked.append(task_name)
         return {}, Status.FAILURE if task_name == failing else Status.SUCCESS
 
     monkeypatch.setattr(enhanced_dag_orchestrator, "execute_task", execute)
-    with _stopping_at_once(followed):
+    with _stopping_at_once(followed, lambda: ended.append(True)):
         found = [enhanced_dag_orchestrator.execute_task(task_name=name)[1] for name in STEPS]
     ran = [name for name, status in zip(STEPS, found, strict=True) if status == Status.SUCCESS]
     assert ran == [name for name in asked if name != failing]
+    assert len(ended) == (failing != "")
     return asked
 
 

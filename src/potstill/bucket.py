@@ -61,6 +61,18 @@ def _client() -> "S3Client":
     return client
 
 
+def credentials() -> dict[str, str]:
+    """What boto3 finds, by a profile or a role, as the variables that it reads; empty where it finds none."""
+    import boto3
+
+    found = boto3.Session().get_credentials()
+    if found is None:
+        return {}
+    now = found.get_frozen_credentials()
+    told = {"AWS_ACCESS_KEY_ID": now.access_key, "AWS_SECRET_ACCESS_KEY": now.secret_key}
+    return told | ({"AWS_SESSION_TOKEN": now.token} if now.token else {})
+
+
 @contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
     """Tell in one line what a server or the settings refuse; what isn't there is a FileNotFoundError."""

@@ -3,6 +3,8 @@
 import codecs
 import contextlib
 import os
+import signal
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +21,11 @@ from potstill.errors import UserError
 from potstill.pipelines.pods import USER
 
 # What a step may know of the environment: where things are recorded, kept and found, and with which credentials.
-HANDED_ON = ("MLFLOW_", "AWS_", "HF_", "OMP_", "GOMP_", "TOKENIZERS_", "POTSTILL_RUN_ID")
-LABEL = "potstill.run"
+HANDED_ON = ("MLFLOW_", "AWS_", "HF_", "OMP_", "GOMP_", "TOKENIZERS_", "POTSTILL_RUN_ID", "HTTP", "NO_PROXY")
+# Labels: whose step a container is, and which process of which machine looks after it.
+RUN, KEEPER = "potstill.run", "potstill.keeper"
+# Of a store that is a folder, what steps write to.
+WRITTEN = ("checkpoints", "doctor", "signals")
 # What a container that ran but gave no exit code is taken for.
 FAILED = 1
 # 128 and the number of SIGKILL.
@@ -35,24 +40,29 @@ class Containers:
     takes it for a success. Here a container is removed only after its exit code is known.
 
     Attributes:
-        folder: which steps may read; places in a recipe are relative to it.
+        readable: a folder that steps may read; places in a recipe are relative to it.
+        writable: folders that they may write to besides the root of runs.
     """
 
-    folder: Path
+    readable: Path
+    writable: Iterable[Path] = ()
     _running: set[Container] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    # An interruption may come to the thread that holds it.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def carry_out(
         self, client: docker.DockerClient, image: str, command: list[str], volumes: dict[str, Any], **options: Any
     ) -> int:
         """Create, start, follow, wait, remove; returns the exit code. kfp gives the arguments."""
-        readable = {str(self.folder): {"bind": str(self.folder), "mode": "ro"}}
-        container = client.containers.create(
-            image, command, volumes=readable | volumes, working_dir=str(self.folder), **options
-        )
-        with self._lock:
-            self._running.add(container)
+        ours = {str(self.readable): {"bind": str(self.readable), "mode": "ro"}}
+        ours |= {str(folder): {"bind": str(folder), "mode": "rw"} for folder in self.writable}
+        container = None
         try:
+            with self._lock:
+                container = client.containers.create(
+                    image, command, volumes=ours | volumes, working_dir=str(self.readable), **options
+                )
+                self._running.add(container)
             container.start()
             _follow(container)
             code = int(container.wait()["StatusCode"])
@@ -61,17 +71,26 @@ class Containers:
             return code
         except NotFound:
             return FAILED
+        except DockerException as error:
+            print(f"container │ {getattr(error, 'explanation', None) or error}")
+            return FAILED
         finally:
-            with self._lock:
-                self._running.discard(container)
-            _remove(container)
+            if container is not None:
+                self._remove(container)
 
     def end(self) -> None:
-        """End what still runs: other turns of a loop, when one failed or a person stopped the run."""
+        """End what runs now: a failed step or an interruption leaves nothing behind."""
         with self._lock:
             running = list(self._running)
         for container in running:
-            _remove(container)
+            self._remove(container)
+
+    def _remove(self, container: Container) -> None:
+        with self._lock:
+            self._running.discard(container)
+        # Two may want to remove the same one.
+        with contextlib.suppress(NotFound, APIError):
+            container.remove(force=True, v=True)
 
 
 def _follow(container: Container) -> None:
@@ -82,22 +101,24 @@ def _follow(container: Container) -> None:
     print(decoder.decode(b"", final=True), end="")
 
 
-def _remove(container: Container) -> None:
-    # Two may want to remove the same one.
-    with contextlib.suppress(NotFound, APIError):
-        container.remove(force=True, v=True)
-
-
 @contextlib.contextmanager
-def containers(folder: Path) -> Iterator[Containers]:
-    """While the block runs, kfp's `DockerRunner` runs containers by `Containers`."""
-    ours, kfps = Containers(folder), docker_task_handler.run_docker_container
+def containers(readable: Path, *writable: Path) -> Iterator[Containers]:
+    """While the block runs, kfp's `DockerRunner` runs containers by `Containers`; an end of this process ends them."""
+    ours, kfps = Containers(readable, writable), docker_task_handler.run_docker_container
+
+    def ended(*_: Any) -> None:
+        ours.end()
+        raise KeyboardInterrupt
+
     docker_task_handler.run_docker_container = ours.carry_out
+    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield ours
     finally:
         docker_task_handler.run_docker_container = kfps
         ours.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def confined(run_name: str, environment: Mapping[str, str]) -> local.DockerRunner:
@@ -107,9 +128,10 @@ def confined(run_name: str, environment: Mapping[str, str]) -> local.DockerRunne
 
     Args:
         run_name: is in each container's label `potstill.run`.
-        environment: of which steps see what is in `HANDED_ON`.
+        environment: of which steps see what is in `HANDED_ON`, but for files, which they would not find.
     """
     uid, gid = user()
+    told = {name: value for name, value in environment.items() if name.upper().startswith(HANDED_ON)}
     return local.DockerRunner(
         user=f"{uid}:{gid}",
         read_only=True,
@@ -117,9 +139,9 @@ def confined(run_name: str, environment: Mapping[str, str]) -> local.DockerRunne
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
         network_mode="host",
-        labels={LABEL: run_name},
-        environment={name: value for name, value in environment.items() if name.startswith(HANDED_ON)}
+        labels={RUN: run_name, KEEPER: f"{socket.gethostname()}:{os.getpid()}"},
         # The folder that steps read must not stand in for a library.
+        environment={name: value for name, value in told.items() if not value.startswith("/")}
         | {"PYTHONSAFEPATH": "1"},
     )
 
@@ -129,17 +151,23 @@ def user() -> tuple[int, int]:
     return (os.getuid(), os.getgid()) if os.getuid() else (USER, USER)
 
 
-def hand_over(root: Path) -> None:
-    """Let steps write into the folders below the root, where the caller is root and they are not."""
+def hand_over(run: Path, store: Path) -> None:
+    """Let steps write into a run's folder and a store's, where the caller is root and they are not."""
+    folders = [run, *(store / name for name in WRITTEN)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     uid, gid = user()
     if uid == os.getuid():
         return
-    for folder in (root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())):
-        os.chown(folder, uid, gid)
+    for folder in folders:
+        for path in (folder, *(below for below in folder.rglob("*") if not below.is_symlink())):
+            os.chown(path, uid, gid)
 
 
-def fetch(images: Iterable[str]) -> None:
+def prepare(images: Iterable[str]) -> None:
     """See that an engine answers and has the images; those that a registry has are pulled.
+
+    Containers of this machine's runs that were killed, and so could not end them, are removed.
 
     Raises:
         UserError: no engine answers, or an image is neither here nor there.
@@ -153,6 +181,10 @@ def fetch(images: Iterable[str]) -> None:
             "or name its address in DOCKER_HOST"
         ) from error
     with contextlib.closing(client):
+        for container in client.containers.list(all=True, filters={"label": KEEPER}):
+            host, _, process = container.labels[KEEPER].rpartition(":")
+            if host == socket.gethostname() and not Path("/proc", process).exists():
+                container.remove(force=True, v=True)
         for image in sorted(set(images)):
             _fetch(client, image)
 

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from kfp.local.status import Status
 from rich.console import Console
 
 from potstill import tracking
+from potstill.bucket import credentials, is_remote
 from potstill.code import code_version
 from potstill.components.images import CORE, TRAIN
+from potstill.doctor import places_of
 from potstill.errors import UserError
 from potstill.follow import Follower, StepState, following
 from potstill.local.cache import RUNS, DigestCache
-from potstill.local.containers import confined, containers, fetch, hand_over
+from potstill.local.containers import confined, containers, hand_over, prepare
 from potstill.local.kept import keep
 from potstill.pipelines import distill
 from potstill.pipelines.package import in_images
@@ -68,7 +70,7 @@ def run(
     """
     started = time.monotonic()
     if images:
-        _reach(images)
+        _reach(images, recipe)
     folder = _new_folder(root, recipe.name)
     os.environ.update(CHILD_ENVIRONMENT | {tracking.RUN_ID_VARIABLE: folder.name})
     tracking.open_run(recipe.name, recipe.model_dump(mode="json", by_alias=True), artifacts)
@@ -108,7 +110,7 @@ def _new_folder(root: Path, name: str) -> Path:
     return folder
 
 
-def _reach(images: Mapping[str, str]) -> None:
+def _reach(images: Mapping[str, str], recipe: Recipe) -> None:
     """See that steps in containers can be run, and record what they do."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri.startswith(("http:", "https:")):
@@ -116,28 +118,34 @@ def _reach(images: Mapping[str, str]) -> None:
             "--images: a step in a container reaches MLflow only by a server: start one (make ui) and name it in "
             "MLFLOW_TRACKING_URI, as in http://127.0.0.1:5000"
         )
-    fetch(images[name] for name in (CORE, TRAIN))
+    data, here = recipe.data, Path.cwd()
+    for place in places_of(data.source, data.train, data.test, data.unlabelled):
+        if not (is_remote(place) or Path(os.path.normpath(here / place)).is_relative_to(here)):
+            raise UserError(f"--images: {place}: a step in a container reads what lies below {here}, or in a bucket")
+    prepare(images[name] for name in (CORE, TRAIN))
 
 
 def _execute(recipe: Recipe, folder: Path, follower: Follower, store: str, images: Mapping[str, str] | None) -> None:
     root = folder.parent
     pipeline, code, runner = distill.build(recipe), code_version(), local.SubprocessRunner(use_venv=False)
+    lasting = root if not store or is_remote(store) else Path(store).absolute()
     if images:
-        hand_over(root)
+        hand_over(folder, lasting)
+        # A profile or a role is not there in a container.
+        keys = credentials() if is_remote(store) else {}
         # The images may carry other code than is installed here.
-        pipeline, code, runner = in_images(pipeline, images), images[TRAIN], confined(folder.name, os.environ)
+        pipeline, code, runner = in_images(pipeline, images), images[TRAIN], confined(folder.name, os.environ | keys)
     # kfp names a run's folder by itself, at the moment of the call; we need to know it before.
     executor_input_utils.get_local_pipeline_resource_name = lambda _: folder.name
-    with _scratch() as scratch:
+    with _scratch() as scratch, containers(Path.cwd(), lasting) as steps:
         local.init(runner, pipeline_root=str(root), workspace_root=scratch, enable_caching=True)
         cache_root = str(root / "cache")
         kept = DigestCache(cache_root, follower, shelf_at(store) if store else None)
         cache._cache_singleton, cache._cache_singleton_root = kept, cache_root
         local.config.LocalExecutionConfig.instance.cache_root = cache_root
-        with contextlib.redirect_stdout(follower), warnings.catch_warnings(), _stopping_at_once(follower):
+        with contextlib.redirect_stdout(follower), warnings.catch_warnings(), _stopping_at_once(follower, steps.end):
             warnings.simplefilter("ignore")
-            with containers(Path.cwd()):
-                pipeline(code_version=code, store=store or str(root))
+            pipeline(code_version=code, store=store or str(root))
 
 
 @contextlib.contextmanager
@@ -155,13 +163,19 @@ def _scratch() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _stopping_at_once(follower: Follower) -> Iterator[None]:
-    """While the block runs, nothing begins after an interruption or a failed step: kfp would do all it still can."""
+def _stopping_at_once(follower: Follower, end: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, nothing begins after an interruption or a failed step: kfp would do all it still can.
+
+    Args:
+        follower: which knows of errors that steps tell.
+        end: ends what still runs beside.
+    """
     stopped = threading.Event()
     execute = enhanced_dag_orchestrator.execute_task
 
     def interrupt(*_: Any) -> None:
         stopped.set()
+        end()
         raise KeyboardInterrupt
 
     def unless_stopped(task_name: str, **more: Any) -> Any:
@@ -170,6 +184,7 @@ def _stopping_at_once(follower: Follower) -> Iterator[None]:
         outputs, status = execute(task_name=task_name, **more)
         if status == Status.FAILURE:
             stopped.set()
+            end()
         return outputs, status
 
     # Who ignores interruptions, as a job in the background does, goes on ignoring them.

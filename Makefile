@@ -23,9 +23,9 @@ ui: setup  ## open MLflow's pages on http://127.0.0.1:5000
 test: setup  ## run the tests that need no container
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 40
 
-# From nothing, on a Debian machine as root; each check goes on where the one before it ended.
+# From nothing, on a Debian machine as root; each check goes on where the one before it ended. What hangs is ended.
 e2e: setup  ## run a small recipe in the images, with object store and registry, up to a service that is rolled back
-	timeout --kill-after=120 1200 $(BIN)/python -m pytest e2e --exitfirst --verbose --durations 10
+	timeout --kill-after=120 1500 $(BIN)/python -m pytest e2e --exitfirst --verbose --durations 10
 
 lint: setup  ## check format, style and types
 	$(BIN)/ruff format --check --no-cache .

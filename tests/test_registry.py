@@ -12,11 +12,19 @@ import pytest
 from mlflow.exceptions import MlflowException
 from tiny import MODEL, Bench, fresh_mlflow, write_cascade, write_edge
 
-from potstill import registry
+from potstill import moves, registry
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
-from potstill.promotion import history
+from potstill.promotion import history, promote, release_claim, rollback
 from potstill.store import folder_digest
+
+# Model, the alias that it earns, and the call, with one of its arguments, at which the process that registers it dies.
+KILLED = {
+    "among-tags": ("champion", "set_model_version_tag", "judged_against"),
+    "before-move": ("champion", "create_registered_model", "before-move is being moved"),
+    "before-alias": ("challenger", "set_registered_model_alias", "challenger"),
+    "in-move": ("champion", "set_registered_model_alias", "champion"),
+}
 
 
 @pytest.fixture
@@ -169,6 +177,114 @@ def test_the_same_edge_model_is_registered_once_and_nothing_moves(bench: Bench):
     assert [line.version for line in registry.versions(MODEL)] == ["1"]
     assert bench.aliases() == {"champion": "1"}
     assert history(MODEL) == before
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A model each for processes that were killed while they registered its first version."""
+    folder = tmp_path_factory.mktemp("killed")
+    bench = Bench(folder, fresh_mlflow(folder))
+    write_edge(folder / "edge")
+    script = """
+        import json, os, signal, sys
+        from pathlib import Path
+        from mlflow import MlflowClient
+        from potstill.registry import register_edge
+
+        def deadly(call, word):
+            def die_or_call(*given, **named):
+                return os.kill(os.getpid(), signal.SIGKILL) if word in given else call(*given, **named)
+            return die_or_call
+
+        for model, (alias, name, word) in json.loads(sys.argv[1]).items():
+            if os.fork() == 0:
+                setattr(MlflowClient, name, deadly(getattr(MlflowClient, name), word))
+                register_edge(model, Path(sys.argv[3]), alias=alias, **json.loads(sys.argv[2]))
+            assert os.wait()[1] == signal.SIGKILL, model
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", bench.client.tracking_uri)
+        arguments = json.dumps(KILLED), json.dumps(registration(bench)), str(folder / "edge")
+        command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return bench
+
+
+def registration(bench: Bench) -> dict[str, Any]:
+    tags = {"recipe": "reviews", "edge_digest": folder_digest(bench.folder / "edge"), "quality": "0.9"}
+    run_id = bench.client.create_run(bench.experiment).info.run_id
+    return {"run_id": run_id, "tags": tags, "judged_against": "none", "why": "first"}
+
+
+@pytest.mark.parametrize("model", ["among-tags", "before-move", "before-alias"])
+def test_a_registration_that_was_killed_is_gone_on_with_once(
+    killed: Bench, model: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", killed.client.tracking_uri)
+    alias, *_ = KILLED[model]
+    assert [line.aliases for line in registry.versions(model)] == [()]
+    for _ in range(2):
+        again = registry.register_edge(model, killed.folder / "edge", alias=alias, **registration(killed))
+        assert again == registry.Registered("1", alias)
+        assert [(line.version, line.aliases) for line in registry.versions(model)] == [("1", (alias,))]
+        assert [(made.before, made.to) for made in history(model)] == ([(None, "1")] if alias == "champion" else [])
+    tags = killed.client.get_model_version(model, "1").tags
+    assert (tags["recipe"], tags["quality"], tags["judged_against"]) == ("reviews", "0.9", "none")
+
+
+def test_a_registration_that_was_killed_in_its_move_is_gone_on_with_after_the_claim_is_released(
+    killed: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", killed.client.tracking_uri)
+    with pytest.raises(UserError, match=r"began \d+ s ago to move the champion to version 1"):
+        registry.register_edge("in-move", killed.folder / "edge", alias="champion", **registration(killed))
+    monkeypatch.setattr(moves, "RELEASE_AFTER_S", 0)
+    release_claim("in-move")
+    again = registry.register_edge("in-move", killed.folder / "edge", alias="champion", **registration(killed))
+    assert [(line.version, line.aliases) for line in registry.versions("in-move")] == [(again.version, ("champion",))]
+    assert [(made.before, made.to) for made in history("in-move")] == [(None, again.version)]
+
+
+def test_a_champion_that_was_rolled_back_is_not_promoted_by_a_rerun(bench: Bench):
+    first, second = write_edge(bench.folder / "a", good=2), write_edge(bench.folder / "b", good=3)
+    bench.register(first, "champion")
+    bench.register(second, "champion", judged_against="1")
+    rollback(MODEL, "complaints")
+    assert bench.register(second, "champion", judged_against="1") == registry.Registered("2", None)
+    assert bench.aliases() == {"champion": "1"}
+    assert [made.to for made in history(MODEL)] == ["1", "2", "1"]
+
+
+def test_what_a_person_promoted_after_a_kill_and_rolled_back_is_not_promoted_by_a_rerun(bench: Bench):
+    first, second = write_edge(bench.folder / "a", good=2), write_edge(bench.folder / "b", good=3)
+    bench.register(first, "champion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "move", lambda *_: (_ for _ in ()).throw(UserError("MLflow went away")))
+        with pytest.raises(UserError, match="went away"):
+            bench.register(second, "champion", judged_against="1")
+    promote(MODEL, "2", "by hand then")
+    rollback(MODEL, "complaints")
+    assert bench.register(second, "champion", judged_against="1") == registry.Registered("2", None)
+    assert bench.aliases() == {"champion": "1"}
+
+
+def test_a_challenger_that_another_took_the_place_of_stays_so(bench: Bench):
+    first, second, third = (write_edge(bench.folder / name, good=good) for name, good in (("a", 2), ("b", 3), ("c", 4)))
+    bench.register(first, "champion")
+    bench.register(second, "challenger", judged_against="1")
+    bench.register(third, "challenger", judged_against="1")
+    assert bench.register(second, "challenger", judged_against="1") == registry.Registered("2", None)
+    assert bench.aliases() == {"champion": "1", "challenger": "3"}
+
+
+def test_more_models_than_a_page_holds_are_all_listed(bench: Bench):
+    for number in range(100):
+        bench.client.create_registered_model(f"a{number:03d}")
+    bench.bare(1)
+    assert [line.model for line in registry.versions()] == [MODEL]
+    with pytest.raises(UserError, match="did you mean reviews"):
+        registry.versions("revews")
 
 
 def test_a_refused_model_is_not_registered_even_if_it_once_was(bench: Bench):

@@ -5,10 +5,11 @@ import datetime
 import difflib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.entities import PagedList
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Map, Object, Property
 
@@ -40,6 +42,8 @@ from potstill.tracking import PIPELINE_RUN, client
 
 # Tags: what a version was judged against, what else changes when it is judged anew, and the recipe's policy.
 AGAINST, JUDGEMENT, POLICY = "judged_against", ("evaluation_digest", "metric", "quality"), "promote"
+# A tag that is overwritten, not taken away: who may EDIT a model may do no more.
+PROGRESS, BEGUN, ENDED = "registration", "begun", "ended"
 # What a version needs where it serves; nothing more is installed there.
 SERVING_LIBRARIES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "tokenizers")
 
@@ -77,8 +81,9 @@ def register_edge(
 ) -> Registered:
     """Register an edge model as a new version with its lineage as tags, and give it an alias.
 
-    The very same model, known by the tag `edge_digest`, is registered once: its version is returned and nothing moves.
-    If it was judged anew, against another champion, its tags say so, and no approval of it counts any more.
+    The very same model, known by the tag `edge_digest`, is registered once: its version is returned and nothing moves,
+    unless an earlier attempt ended before it gave the alias. If it was judged anew, against another champion, its tags
+    say so, and no approval of it counts any more.
 
     Args:
         model: name in the registry.
@@ -90,29 +95,25 @@ def register_edge(
         why: reason of the move, for the history.
 
     Raises:
-        UserError: the champion changed since the model was judged. Then no version stays.
+        UserError: the champion changed since the model was judged. Then no new version stays.
     """
     if alias is None:
         return Registered(None, None)
     found = client()
     known = _by_digest(found, model, tags["edge_digest"])
     if known is not None:
-        return _again(found, known, tags, judged_against)
+        seen = look(found, model)
+        _judged_anew(found, known, seen, tags, judged_against)
+        if not _unfinished(known, seen):
+            return _as_registered(seen, known)
     seen = noticed(found, model)
     if alias == CHAMPION:
         _still(seen, judged_against)
-    number = _log_model(found, model, folder, run_id)
-    for key, value in {**tags, AGAINST: judged_against}.items():
+    number = number_of(known) if known else _log_model(found, model, folder, run_id)
+    for key, value in {PROGRESS: BEGUN, **tags, AGAINST: judged_against}.items():
         found.set_model_version_tag(model, number, key, value)
-    if alias == CHALLENGER:
-        found.set_registered_model_alias(model, CHALLENGER, number)
-        return Registered(number, alias)
-    try:
-        move(found, seen, number, REGISTRATION, why)
-    except LostRaceError:
-        # The next run of the recipe judges it against whichever champion there is then.
-        found.delete_model_version(model, number)
-        raise
+    _give(found, seen, number, alias, why)
+    found.set_model_version_tag(model, number, PROGRESS, ENDED)
     return Registered(number, alias)
 
 
@@ -131,7 +132,7 @@ def champion_to_beat(model: str, edge_digest: str) -> str:
     """
     found = client()
     known, seen = _by_digest(found, model, edge_digest), look(found, model)
-    if known is not None and number_of(known) in {seen.champion, *(made.to for made in seen.moves)}:
+    if known is not None and _was_champion(known, seen):
         rival = str(known.tags.get(AGAINST, NONE))
         return rival if any(number_of(entry) == rival for entry in entries(found, model)) else NONE
     return seen.champion or NONE
@@ -180,15 +181,39 @@ def versions(model: str | None = None) -> list[Version]:
     return [_line(look(found, name), entry) for name in names for entry in entries(found, name)]
 
 
-def _again(found: MlflowClient, known: ModelVersion, tags: Mapping[str, str], judged_against: str) -> Registered:
-    """A version that is there already, with its newest judgement."""
-    seen = look(found, known.name)
-    if known.tags.get(AGAINST) != judged_against:
-        judgement = {AGAINST: judged_against} | {name: tags[name] for name in JUDGEMENT if name in tags}
-        for key, value in judgement.items():
-            found.set_model_version_tag(known.name, number_of(known), key, value)
-        withdraw(found, known.name, number_of(known), seen.aliases)
-    return _as_registered(seen, known)
+def _judged_anew(
+    found: MlflowClient, known: ModelVersion, seen: Standing, tags: Mapping[str, str], judged_against: str
+) -> None:
+    """Give a version that is there already its newest judgement, if it was judged against another champion."""
+    if known.tags.get(AGAINST) == judged_against:
+        return
+    judgement = {AGAINST: judged_against} | {name: tags[name] for name in JUDGEMENT if name in tags}
+    for key, value in judgement.items():
+        found.set_model_version_tag(known.name, number_of(known), key, value)
+    withdraw(found, known.name, number_of(known), seen.aliases)
+
+
+def _unfinished(known: ModelVersion, seen: Standing) -> bool:
+    """Whether a version still waits for its alias; one that is or was champion waits for nothing."""
+    return known.tags.get(PROGRESS) == BEGUN and not _was_champion(known, seen)
+
+
+def _was_champion(known: ModelVersion, seen: Standing) -> bool:
+    """Whether a version is or was champion."""
+    return number_of(known) in {seen.champion, *(made.to for made in seen.moves)}
+
+
+def _give(found: MlflowClient, seen: Standing, number: str, alias: str, why: str) -> None:
+    """Give a version its alias; if somebody else has moved the champion, take the version away."""
+    if alias == CHALLENGER:
+        found.set_registered_model_alias(seen.model, CHALLENGER, number)
+        return
+    try:
+        move(found, seen, number, REGISTRATION, why)
+    except LostRaceError:
+        # The next run of the recipe judges it against whichever champion there is then.
+        found.delete_model_version(seen.model, number)
+        raise
 
 
 def _as_registered(seen: Standing, version: ModelVersion) -> Registered:
@@ -292,7 +317,7 @@ def checked(found: MlflowClient, model: str) -> str:
 
 
 def _names(found: MlflowClient) -> list[str]:
-    return [entry.name for entry in found.search_registered_models() if not is_claim(entry.name)]
+    return [entry.name for entry in _paged(found.search_registered_models) if not is_claim(entry.name)]
 
 
 def entry_of(found: MlflowClient, model: str, version: str) -> ModelVersion:
@@ -310,14 +335,18 @@ def entry_of(found: MlflowClient, model: str, version: str) -> ModelVersion:
 
 def entries(found: MlflowClient, model: str) -> list[ModelVersion]:
     """All versions, newest first."""
-    there: list[ModelVersion] = []
+    return sorted(_paged(found.search_model_versions, f"name='{model}'"), key=lambda entry: -int(entry.version))
+
+
+def _paged(search: Callable[..., PagedList[Any]], *query: str) -> Iterator[Any]:
+    """All that a search of MLflow's client finds, page by page."""
     token = None
     while True:
-        page = found.search_model_versions(f"name='{model}'", page_token=token)
-        there += page
+        page = search(*query, page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return sorted(there, key=lambda entry: -int(entry.version))
+            return
 
 
 def number_of(version: ModelVersion) -> str:

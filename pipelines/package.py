@@ -14,20 +14,20 @@ from potstill.recipe import Recipe
 from potstill.store import write_text
 
 
-def compile_package(recipe: Recipe, target: Path, cluster: Cluster, lock: Path = LOCK) -> None:
+def compile_package(recipe: Recipe, target: Path, cluster: Cluster, lock: Path | None = None) -> None:
     """Write a recipe's package, whole or not at all. Equal recipes, clusters and images give equal bytes.
 
     Args:
         recipe: what the pipeline does.
         target: file to write.
         cluster: how its steps run.
-        lock: which image is which.
+        lock: which image is which; none: the installation's.
 
     Raises:
         UserError: the lock file can't be used.
     """
     heading = f"The pipeline of the recipe {recipe.name}, as potstill compile writes it"
-    compile_pipeline(build(recipe, cluster), target, heading, lock)
+    compile_pipeline(build(recipe, cluster), target, heading, lock or LOCK)
 
 
 def compile_pipeline(pipeline: BaseComponent, target: Path, heading: str, lock: Path = LOCK) -> None:

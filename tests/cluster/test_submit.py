@@ -11,6 +11,7 @@ from asking import Backend, write_recipe
 from rich.console import Console
 
 from potstill.cluster import runs
+from potstill.images import NAMES
 
 
 def task(name: str, state: str, start: str = "10:00:00", end: str = "10:00:00", **more: Any) -> dict[str, Any]:
@@ -229,4 +230,33 @@ def test_every_parameter_of_a_shipped_recipe_is_taken(backend: Backend):
     fields = kept["root"]["inputDefinitions"]["parameters"]
     assert backend.things("runs")[0]["runtime_config"]["parameters"] == {
         name: field["defaultValue"] for name, field in fields.items()
+    }
+
+
+def write_images(path: Path) -> Path:
+    """A lock file in which every image has a digest of its own."""
+    lines = (f"{name}: registry.shop.example/{name}@sha256:{number:064x}\n" for number, name in enumerate(NAMES, 1))
+    path.write_text("".join(lines))
+    return path
+
+
+def image_names(version: dict[str, Any]) -> set[str]:
+    return {one["container"]["image"] for one in version["pipeline_spec"]["deploymentSpec"]["executors"].values()}
+
+
+def test_images_are_the_lock_files_where_the_installation_has_none(
+    backend: Backend, recipe: Path, schedules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As in the images, which carry no lock file.
+    monkeypatch.setattr("potstill.pipelines.package.LOCK", tmp_path / "gone.yaml")
+    lock = str(write_images(tmp_path / "lock.yaml"))
+    refused = backend("submit", str(recipe))
+    assert refused.exit_code == 2
+    assert "gone.yaml: can't read which images to use" in refused.output
+    assert backend("submit", str(recipe), "--images", lock).exit_code == 0
+    assert backend("schedule", "apply", str(schedules), "--images", lock).exit_code == 0
+    # Both are the same package, so one version does for both.
+    (version,) = backend.things("pipeline_versions")
+    assert image_names(version) == {
+        f"registry.shop.example/{name}@sha256:{NAMES.index(name) + 1:064x}" for name in ("core", "train")
     }

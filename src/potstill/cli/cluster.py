@@ -13,6 +13,7 @@ from potstill.cli.shared import (
     backend_options,
     cluster_option,
     console_here,
+    images_option,
     recipe_argument,
     root_option,
     set_option,
@@ -58,6 +59,7 @@ def doctor(recipe: Path | None, overrides: tuple[str, ...], store: str, root: Pa
 @backend_options
 @set_option
 @cluster_option
+@images_option
 @click.option("--experiment", help="Experiment of the run; default: the recipe's name.")
 @click.option(
     "--wait",
@@ -70,6 +72,7 @@ def submit(
     namespace: str | None,
     overrides: tuple[str, ...],
     cluster: Path | None,
+    images: Path | None,
     experiment: str | None,
     wait: bool,
 ) -> None:
@@ -79,14 +82,15 @@ def submit(
 
     \b
     Example:
-      potstill submit recipes/review-sentiment.yaml --host https://kubeflow.example.com/pipeline --wait
+      potstill submit recipes/review-sentiment.yaml --set 'data.source=s3://shop/reviews/*.parquet' \\
+        --host https://kubeflow.example.com/pipeline --wait
     """
     from potstill.cluster import runs
     from potstill.cluster.client import connect
     from potstill.cluster.package import order
     from potstill.pipelines.pods import load_cluster
 
-    backend, ordered = connect(host, namespace), order(recipe, overrides, load_cluster(cluster))
+    backend, ordered = connect(host, namespace), order(recipe, overrides, load_cluster(cluster), images)
     run = runs.start(backend, ordered, experiment or ordered.package.recipe)
     click.echo(f"{run.display_name}: version {ordered.package.version}\n  {backend.link('runs', run.run_id)}")
     if not wait:
@@ -129,8 +133,9 @@ def schedule() -> None:
 @schedule.command()
 @click.argument("file", type=click.Path(path_type=Path), default=SCHEDULES)
 @backend_options
+@images_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
-def apply(file: Path, host: str, namespace: str | None, dry_run: bool) -> None:
+def apply(file: Path, host: str, namespace: str | None, images: Path | None, dry_run: bool) -> None:
     """Make the recurring runs of the file's experiment what FILE declares (default: pipelines/schedules.yaml).
 
     Recurring runs that Potstill did not make are left alone.
@@ -143,7 +148,7 @@ def apply(file: Path, host: str, namespace: str | None, dry_run: bool) -> None:
     from potstill.cluster.reconcile import carry_out, steps_to
     from potstill.cluster.schedules import read_schedules
 
-    backend, (experiment, wanted) = connect(host, namespace), read_schedules(file)
+    backend, (experiment, wanted) = connect(host, namespace), read_schedules(file, images)
     steps = steps_to(backend, experiment, wanted)
     if dry_run:
         click.echo("".join(f"{step}\n" for step in steps) + "nothing was changed (--dry-run)")

@@ -73,25 +73,31 @@ class Order:
     parameters: dict[str, Any]
 
 
-def order(path: Path, overrides: tuple[str, ...], cluster: Cluster) -> Order:
+def order(path: Path, overrides: tuple[str, ...], cluster: Cluster, images: Path | None = None) -> Order:
     """The recipe's file as it stands, and the overrides as the run's parameters, so that a trial makes no new version.
 
     Overrides that change the steps themselves, which no field of the form can, make a package of their own.
 
+    Args:
+        path: the recipe's file.
+        overrides: settings replaced, each as section.key=value.
+        cluster: how its steps run.
+        images: lock file that says which image is which; none: the installation's.
+
     Raises:
-        UserError: see `load_recipe`; the file alone must be a whole recipe.
+        UserError: see `load_recipe` and `read_lock`; the file alone must be a whole recipe.
     """
-    plain = _packed(load_recipe(path), cluster)
+    plain = _packed(load_recipe(path), cluster, images)
     if not overrides:
         return Order(plain, plain.parameters)
-    changed = _packed(load_recipe(path, overrides), cluster)
+    changed = _packed(load_recipe(path, overrides), cluster, images)
     return Order(plain if plain.same_steps(changed) else changed, changed.parameters)
 
 
-def _packed(recipe: Recipe, cluster: Cluster) -> Package:
+def _packed(recipe: Recipe, cluster: Cluster, images: Path | None) -> Package:
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         file = Path(scratch, "package.yaml")
-        compile_package(recipe, file, cluster)
+        compile_package(recipe, file, cluster, images)
         text = file.read_text(encoding="utf-8")
     return Package(recipe.name, text, list(yaml.safe_load_all(text)))
 

@@ -287,8 +287,8 @@ def drift(
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. Rows are as the model gets
     them. Answers that they bring in predicted_… are looked at, else the model is asked; labels tell its quality now.
-    With --retrain a drift starts the recipe's pipeline on the backend, with what --set replaces, unless a run of it goes on; exit with 4 if it
-    can't be started.
+    With --retrain a drift starts the recipe's pipeline on the backend, with what --set replaces, unless a run of it
+    goes on; exit with 4 if it can't be started.
 
     \b
     Example:

@@ -85,6 +85,6 @@ def _wanted(path: Path, name: str, schedule: Schedule, cluster: Cluster, images:
         ordered = order(path.parent / schedule.recipe, tuple(schedule.set), cluster, images)
     except UserError as error:
         raise UserError(f"{path}: schedules.{name}: {error}") from error
-    told = [schedule.cron, schedule.catch_up, ordered.package.version, ordered.parameters]
+    told = [schedule.cron, schedule.catch_up, ordered.package.version, ordered.parameters, ordered.service_account]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return Wanted(name, schedule.cron, schedule.catch_up, ordered, digest)

@@ -301,6 +301,8 @@ def drift(
     from potstill.drift.check import check
     from potstill.drift.report import drift_table, looked_at, render, verdict
 
+    if overrides and not retrain:
+        raise UserError("--set: replaces settings of the recipe that --retrain names, and there is none")
     # A mistake in the recipe is told today, not on the day of a drift.
     retraining = _retraining(retrain, overrides, host, namespace, cluster, images) if retrain else None
     track(root)

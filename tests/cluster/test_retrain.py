@@ -112,6 +112,10 @@ def test_a_backend_that_refuses_is_told_with_a_code_of_its_own(backend: Backend,
         (["--retrain", "RECIPE"], "--retrain: starts a run on a backend; say on which by --host"),
         (["--retrain", "RECIPE", "--host", "https://name:word@shop.example"], "--host: write it as"),
         (["--retrain", "none.yaml", "--host", "HOST"], "none.yaml"),
+        (
+            ["--set", "distill.alpha=0.25", "--host", "HOST"],
+            "--set: replaces settings of the recipe that --retrain names",
+        ),
     ],
 )
 def test_a_mistake_is_told_before_any_drift(backend: Backend, recipe: Path, shelf: Path, more: list[str], words: str):

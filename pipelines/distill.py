@@ -51,6 +51,7 @@ def build(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
         name=recipe.name,
         description=f"Potstill: teacher to registered int8 student, {recipe.name}",
         pipeline_config=config(cluster) if cluster else None,
+        pipeline_root=cluster.pipeline_root or None if cluster else None,
     )
     def pipeline(
         data_source: str = data.source or "",

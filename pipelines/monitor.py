@@ -22,6 +22,7 @@ def build(cluster: Cluster | None = None) -> BaseComponent:
         name=NAME,
         description="Potstill: production rows against what a model was trained on",
         pipeline_config=config(cluster) if cluster else None,
+        pipeline_root=cluster.pipeline_root or None if cluster else None,
     )
     def pipeline(model: str, window: str, reference: str = "", psi: float = 0.1) -> None:
         """Compare production rows with what a registered model was trained on.

@@ -14,20 +14,24 @@ from potstill.recipe import Recipe
 from potstill.store import write_text
 
 
-def compile_package(recipe: Recipe, target: Path, cluster: Cluster, lock: Path = LOCK) -> None:
+def compile_package(
+    recipe: Recipe, target: Path, cluster: Cluster, lock: Path | None = None, *, cached: bool = True
+) -> None:
     """Write a recipe's package, whole or not at all. Equal recipes, clusters and images give equal bytes.
 
     Args:
         recipe: what the pipeline does.
         target: file to write.
         cluster: how its steps run.
-        lock: which image is which.
+        lock: which image is which; none: the installation's.
+        cached: whether steps may take an earlier run's results; some never do.
 
     Raises:
         UserError: the lock file can't be used.
     """
     heading = f"The pipeline of the recipe {recipe.name}, as potstill compile writes it"
-    compile_pipeline(build(recipe, cluster), target, heading, lock)
+    pipeline = build(recipe, cluster)
+    compile_pipeline(pipeline if cached else uncached(pipeline), target, heading, lock or LOCK)
 
 
 def compile_pipeline(pipeline: BaseComponent, target: Path, heading: str, lock: Path = LOCK) -> None:
@@ -41,6 +45,15 @@ def compile_pipeline(pipeline: BaseComponent, target: Path, heading: str, lock: 
     body = "".join(line for line in lines if not line.startswith("#"))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, f"# {heading}. Not for editing.\n{body}")
+
+
+def uncached(pipeline: BaseComponent) -> BaseComponent:
+    """Let each step of a pipeline work anew; it is changed."""
+    spec = pipeline.pipeline_spec
+    for part in (spec.root, *spec.components.values()):
+        for task in part.dag.tasks.values():
+            task.caching_options.Clear()
+    return pipeline
 
 
 def in_images(pipeline: BaseComponent, images: Mapping[str, str]) -> BaseComponent:

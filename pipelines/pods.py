@@ -45,6 +45,12 @@ class Cluster(Section):
     store: str = Field(
         "", pattern=r"^(s3://.+|/.*|)$", description="Place that outlives runs: s3://…, or a shared path."
     )
+    pipeline_root: str = Field(
+        "", pattern=r"^([a-z0-9]+://.+|)$", description="Place of a run's artifacts; empty: the backend's own."
+    )
+    service_account: Name | None = Field(
+        None, description="Whose rights a run's pods have; none: the backend's choice."
+    )
     settings: dict[Name, list[str]] = Field(
         {}, description="ConfigMaps, and which keys of theirs are set as variables."
     )

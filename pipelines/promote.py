@@ -22,6 +22,7 @@ def build(cluster: Cluster | None = None) -> BaseComponent:
         name=NAME,
         description="Potstill: what a person approved in MLflow becomes the champion",
         pipeline_config=config(cluster) if cluster else None,
+        pipeline_root=cluster.pipeline_root or None if cluster else None,
     )
     def pipeline(model: str, reason: str = "approved") -> None:
         """Make the version the champion that a person approved in MLflow, by the alias or the tag `approved`.

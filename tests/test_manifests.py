@@ -141,8 +141,11 @@ def test_the_rules_of_the_bucket_fit_the_store(objects: Objects):
     assert signals["Filter"]["Prefix"] == f"{store}/signals/"
     window = objects[next(name for name in objects if name.startswith("ConfigMap/potstill-jobs"))]["data"]["WINDOW"]
     assert window.removeprefix("s3://potstill/").startswith(rules["windows-of-production-slide"]["Filter"]["Prefix"])
-    # What a run points to must not go before the run does.
+    # What a run points to must not go before the run does, nor a run before what points to it.
     assert signals["Expiration"]["Days"] > runs["Expiration"]["Days"]
+    found, kept = rules["found-again-no-longer-than-runs"], rules["trainings-that-nobody-ends"]
+    assert (found["Filter"]["Prefix"], kept["Filter"]["Prefix"]) == (f"{store}/cache/", f"{store}/checkpoints/")
+    assert found["Expiration"]["Days"] < runs["Expiration"]["Days"]
 
 
 SCHEMA_BREAKS = {

@@ -48,9 +48,13 @@ def drift(shelf: Path, window: str, *more: str) -> Result:
 
 
 def test_a_drift_starts_one_run_of_the_recipe_and_prints_its_link(backend: Backend, recipe: Path, shelf: Path):
-    done = drift(shelf, "worse", "--retrain", str(recipe), "--host", backend.host)
+    rows = "s3://shop/last-year/*.parquet"
+    settings = ["--set", f"data.source={rows}", "--set", "distill.alpha=0.25"]
+    done = drift(shelf, "worse", "--retrain", str(recipe), *settings, "--host", backend.host)
     assert done.exit_code == 3, done.output
     (run,) = backend.things("runs")
+    given = run["runtime_config"]["parameters"]
+    assert (given["data_source"], given["alpha"]) == (rows, 0.25)
     (version,) = backend.things("pipeline_versions")
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert [place["display_name"] for place in backend.things("experiments")] == ["reviews"]
@@ -108,6 +112,10 @@ def test_a_backend_that_refuses_is_told_with_a_code_of_its_own(backend: Backend,
         (["--retrain", "RECIPE"], "--retrain: starts a run on a backend; say on which by --host"),
         (["--retrain", "RECIPE", "--host", "https://name:word@shop.example"], "--host: write it as"),
         (["--retrain", "none.yaml", "--host", "HOST"], "none.yaml"),
+        (
+            ["--set", "distill.alpha=0.25", "--host", "HOST"],
+            "--set: replaces settings of the recipe that --retrain names",
+        ),
     ],
 )
 def test_a_mistake_is_told_before_any_drift(backend: Backend, recipe: Path, shelf: Path, more: list[str], words: str):

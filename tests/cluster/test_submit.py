@@ -11,6 +11,7 @@ from asking import Backend, write_recipe
 from rich.console import Console
 
 from potstill.cluster import runs
+from potstill.images import NAMES
 
 
 def task(name: str, state: str, start: str = "10:00:00", end: str = "10:00:00", **more: Any) -> dict[str, Any]:
@@ -230,3 +231,78 @@ def test_every_parameter_of_a_shipped_recipe_is_taken(backend: Backend):
     assert backend.things("runs")[0]["runtime_config"]["parameters"] == {
         name: field["defaultValue"] for name, field in fields.items()
     }
+
+
+def write_images(path: Path) -> Path:
+    """A lock file in which every image has a digest of its own."""
+    lines = (f"{name}: registry.shop.example/{name}@sha256:{number:064x}\n" for number, name in enumerate(NAMES, 1))
+    path.write_text("".join(lines))
+    return path
+
+
+def image_names(version: dict[str, Any]) -> set[str]:
+    return {one["container"]["image"] for one in version["pipeline_spec"]["deploymentSpec"]["executors"].values()}
+
+
+def test_images_are_the_lock_files_where_the_installation_has_none(
+    backend: Backend, recipe: Path, schedules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As in the images, which carry no lock file.
+    monkeypatch.setattr("potstill.pipelines.package.LOCK", tmp_path / "gone.yaml")
+    lock = str(write_images(tmp_path / "lock.yaml"))
+    refused = backend("submit", str(recipe))
+    assert refused.exit_code == 2
+    assert "gone.yaml: can't read which images to use" in refused.output
+    assert backend("submit", str(recipe), "--images", lock).exit_code == 0
+    assert backend("schedule", "apply", str(schedules), "--images", lock).exit_code == 0
+    # Both are the same package, so one version does for both.
+    (version,) = backend.things("pipeline_versions")
+    assert image_names(version) == {
+        f"registry.shop.example/{name}@sha256:{NAMES.index(name) + 1:064x}" for name in ("core", "train")
+    }
+
+
+def write_cluster(path: Path, account: str = "potstill-pipeline") -> Path:
+    path.write_text(f"pipeline_root: s3://potstill/shop/runs\nservice_account: {account}\n")
+    return path
+
+
+def test_root_and_service_account_are_the_clusters(backend: Backend, recipe: Path, schedules: Path, tmp_path: Path):
+    settings = write_cluster(tmp_path / "cluster.yaml")
+    assert backend("submit", str(recipe), "--cluster", str(settings)).exit_code == 0
+    schedules.write_text(f"cluster: cluster.yaml\n{schedules.read_text()}")
+    assert backend("schedule", "apply", str(schedules)).exit_code == 0
+    (run,), (recurring,) = backend.things("runs"), backend.things("recurring_runs")
+    for one in (run, recurring):
+        assert one["runtime_config"]["pipeline_root"] == "s3://potstill/shop/runs"
+        assert one["service_account"] == "potstill-pipeline"
+    (version,) = backend.things("pipeline_versions")
+    assert version["pipeline_spec"]["defaultPipelineRoot"] == "s3://potstill/shop/runs"
+    # Another account is another schedule, though the package is the same.
+    write_cluster(settings, "default-editor")
+    assert backend("schedule", "apply", str(schedules)).exit_code == 0
+    assert [one["service_account"] for one in backend.things("recurring_runs")] == ["default-editor"]
+    assert len(backend.things("pipeline_versions")) == 1
+
+
+def test_what_the_cluster_does_not_say_is_the_backends(backend: Backend, recipe: Path):
+    assert backend("submit", str(recipe)).exit_code == 0
+    (run,) = backend.things("runs")
+    assert "service_account" not in run
+    assert "pipeline_root" not in run["runtime_config"]
+
+
+def test_without_the_cache_every_step_works_anew(backend: Backend, recipe: Path):
+    for options in ((), ("--no-cache",), ("--no-cache", "--set", "distill.alpha=0.25")):
+        assert backend("submit", str(recipe), *options).exit_code == 0
+    plain, anew = backend.things("pipeline_versions")
+    assert [run["pipeline_version_reference"]["pipeline_version_id"] for run in backend.things("runs")] == [
+        one["pipeline_version_id"] for one in (plain, anew, anew)
+    ]
+    assert any(cached(plain["pipeline_spec"]))
+    assert not any(cached(anew["pipeline_spec"]))
+
+
+def cached(spec: dict[str, Any]) -> list[bool]:
+    graphs = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    return [task.get("cachingOptions", {}).get("enableCache", False) for tasks in graphs for task in tasks.values()]

@@ -129,6 +129,19 @@ def test_a_shard_whose_part_was_torn_is_done_no_more_and_alone_is_extracted_anew
     assert table_digest(tmp_path / "signals") == table_digest(line.signals)
 
 
+def test_a_part_that_went_before_its_manifest_is_missed(line: Line, tmp_path: Path, store: Shelf):
+    for number in range(3):
+        extracted(line, number, tmp_path, store)
+    joined(line, tmp_path, store)
+    table = shelf_behind(tmp_path / "signals")
+    table.remove(next(part.name for part in read_manifest(tmp_path / "signals").parts if "-00002-" in part.name))
+    with pytest.raises(UserError, match=r"shard 3-of-3 lacks 1 of 2 parts \(part 2\); run again"):
+        joined(line, tmp_path, store)
+    assert extracted(line, 2, tmp_path, store)["rows_scored"] == 50
+    joined(line, tmp_path, store)
+    assert table_digest(tmp_path / "signals") == table_digest(line.signals)
+
+
 def test_no_shard_is_without_a_part_and_each_part_is_one_shards(line: Line):
     parts = len(read_manifest(line.signals).parts)
     for asked, given in ((1, 1), (4, 4), (16, parts)):

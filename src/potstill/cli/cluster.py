@@ -1,6 +1,7 @@
 """Commands for what runs elsewhere: doctor, submit, runs, schedule."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from potstill.cli.shared import (
     backend_options,
     cluster_option,
     console_here,
+    images_option,
     recipe_argument,
     root_option,
     set_option,
@@ -22,6 +24,8 @@ from potstill.recipe import load_recipe
 
 if TYPE_CHECKING:
     from potstill.cluster.reconcile import Step
+    from potstill.doctor import Finding
+    from potstill.recipe import Recipe
 
 SCHEDULES = Path("pipelines", "schedules.yaml")
 
@@ -30,27 +34,51 @@ SCHEDULES = Path("pipelines", "schedules.yaml")
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @set_option
 @click.option("--store", default="", help="Folder or s3://bucket/folder that is to outlive runs.")
+@functools.partial(backend_options, required=False)
 @root_option
-def doctor(recipe: Path | None, overrides: tuple[str, ...], store: str, root: Path) -> None:
+def doctor(
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    store: str,
+    host: str | None,
+    namespace: str | None,
+    root: Path,
+) -> None:
     """Try everything that a run needs (store, rows, MLflow), name what is missing, and exit with 1 if anything is.
 
-    The same is the first step of each pipeline.
+    With --host the backend is asked for its pipelines, too. All but that is the first step of each pipeline.
 
     \b
     Example:
-      potstill doctor recipes/review-sentiment.yaml --store s3://shop/potstill
+      potstill doctor recipes/review-sentiment.yaml --store s3://shop/potstill \\
+        --host https://kubeflow.example.com/pipeline
     """
-    from potstill.data.read import sources_of
-    from potstill.doctor import examine, places_of
+    from potstill.doctor import examine
 
-    sources = places_of(*sources_of(load_recipe(recipe, overrides).data).values()) if recipe else []
+    sources, shards = _needs(load_recipe(recipe, overrides)) if recipe else ([], 1)
     track(root)
     passed = True
-    for finding in examine(store, sources):
+    for finding in (*examine(store, sources, shards), *_backend_found(host, namespace)):
         click.echo(f"{'✓' if finding.passed else '✗'} {finding.what}: {finding.words}")
         passed &= finding.passed
     if not passed:
         raise click.exceptions.Exit(1)
+
+
+def _needs(recipe: "Recipe") -> tuple[list[str], int]:
+    """Where a recipe's rows lie, and into how many shards its extraction falls."""
+    from potstill.data.read import sources_of
+    from potstill.doctor import places_of
+
+    return places_of(*sources_of(recipe.data).values()), recipe.signals.shards
+
+
+def _backend_found(host: str | None, namespace: str | None) -> "Iterator[Finding]":
+    from potstill.cluster.client import answers, connect
+    from potstill.doctor import found
+
+    if host:
+        yield found("Kubeflow Pipelines", lambda: answers(connect(host, namespace)))
 
 
 @click.command()
@@ -58,6 +86,8 @@ def doctor(recipe: Path | None, overrides: tuple[str, ...], store: str, root: Pa
 @backend_options
 @set_option
 @cluster_option
+@images_option
+@click.option("--no-cache", is_flag=True, help="Let each step work anew, whatever earlier runs have made.")
 @click.option("--experiment", help="Experiment of the run; default: the recipe's name.")
 @click.option(
     "--wait",
@@ -70,6 +100,8 @@ def submit(
     namespace: str | None,
     overrides: tuple[str, ...],
     cluster: Path | None,
+    images: Path | None,
+    no_cache: bool,
     experiment: str | None,
     wait: bool,
 ) -> None:
@@ -79,14 +111,16 @@ def submit(
 
     \b
     Example:
-      potstill submit recipes/review-sentiment.yaml --host https://kubeflow.example.com/pipeline --wait
+      potstill submit recipes/review-sentiment.yaml --set 'data.source=s3://shop/reviews/*.parquet' \\
+        --host https://kubeflow.example.com/pipeline --wait
     """
     from potstill.cluster import runs
     from potstill.cluster.client import connect
     from potstill.cluster.package import order
     from potstill.pipelines.pods import load_cluster
 
-    backend, ordered = connect(host, namespace), order(recipe, overrides, load_cluster(cluster))
+    backend = connect(host, namespace)
+    ordered = order(recipe, overrides, load_cluster(cluster), images, cached=not no_cache)
     run = runs.start(backend, ordered, experiment or ordered.package.recipe)
     click.echo(f"{run.display_name}: version {ordered.package.version}\n  {backend.link('runs', run.run_id)}")
     if not wait:
@@ -129,8 +163,9 @@ def schedule() -> None:
 @schedule.command()
 @click.argument("file", type=click.Path(path_type=Path), default=SCHEDULES)
 @backend_options
+@images_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
-def apply(file: Path, host: str, namespace: str | None, dry_run: bool) -> None:
+def apply(file: Path, host: str, namespace: str | None, images: Path | None, dry_run: bool) -> None:
     """Make the recurring runs of the file's experiment what FILE declares (default: pipelines/schedules.yaml).
 
     Recurring runs that Potstill did not make are left alone.
@@ -143,7 +178,7 @@ def apply(file: Path, host: str, namespace: str | None, dry_run: bool) -> None:
     from potstill.cluster.reconcile import carry_out, steps_to
     from potstill.cluster.schedules import read_schedules
 
-    backend, (experiment, wanted) = connect(host, namespace), read_schedules(file)
+    backend, (experiment, wanted) = connect(host, namespace), read_schedules(file, images)
     steps = steps_to(backend, experiment, wanted)
     if dry_run:
         click.echo("".join(f"{step}\n" for step in steps) + "nothing was changed (--dry-run)")

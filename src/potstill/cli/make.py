@@ -11,6 +11,7 @@ from potstill.cli.shared import (
     checked,
     cluster_option,
     console_here,
+    images_option,
     recipe_argument,
     root_of,
     root_option,
@@ -194,11 +195,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], root: Path) -> None:
     help="File to write; default: pipelines/compiled/NAME.yaml.",
 )
 @cluster_option
-@click.option(
-    "--images",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Lock file that names each image by its digest; default: images.lock.yaml of this installation.",
-)
+@images_option
 def compile_(
     recipe: Path, overrides: tuple[str, ...], output: Path | None, cluster: Path | None, images: Path | None
 ) -> None:
@@ -208,11 +205,10 @@ def compile_(
     Example:
       potstill compile recipes/review-sentiment.yaml --output review-sentiment.yaml
     """
-    from potstill.images import LOCK
     from potstill.pipelines.package import compile_package
     from potstill.pipelines.pods import load_cluster
 
     loaded = load_recipe(recipe, overrides)
     target = output or Path("pipelines", "compiled", f"{loaded.name}.yaml")
-    compile_package(loaded, target, load_cluster(cluster), images or LOCK)
+    compile_package(loaded, target, load_cluster(cluster), images)
     click.echo(f"{target}: {target.stat().st_size / 1e3:.0f} kB")

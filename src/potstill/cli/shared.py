@@ -70,6 +70,15 @@ def cluster_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def images_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--images LOCK`, which image is which."""
+    return click.option(
+        "--images",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Lock file that names each image by its digest; default: images.lock.yaml of this installation.",
+    )(command)
+
+
 def backend_options(command: Callable[..., None], *, required: bool = True) -> Callable[..., None]:
     """`--host URL` and `--namespace NAME`. No token: others can see a command line."""
     host = click.option(

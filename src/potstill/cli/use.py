@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from potstill.cli.shared import backend_options, cluster_option, console_here, cores, root_option, track
+from potstill.cli.shared import (
+    backend_options,
+    cluster_option,
+    console_here,
+    cores,
+    images_option,
+    root_option,
+    set_option,
+    track,
+)
 from potstill.errors import UserError
 
 if TYPE_CHECKING:
@@ -254,8 +263,10 @@ def watch(
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML file to write.")
 @click.option("--json", "told", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
 @click.option("--retrain", type=click.Path(path_type=Path), help="Recipe to start on the backend if they have drifted.")
+@set_option
 @functools.partial(backend_options, required=False)
 @cluster_option
+@images_option
 @root_option
 def drift(
     model: str,
@@ -265,30 +276,35 @@ def drift(
     report: Path | None,
     told: Path | None,
     retrain: Path | None,
+    overrides: tuple[str, ...],
     host: str | None,
     namespace: str | None,
     cluster: Path | None,
+    images: Path | None,
     root: Path,
 ) -> None:
     """Compare production rows with what a model was trained on; exit with 3 if they have drifted.
 
     MODEL is a registered name, which means its champion, or NAME@ALIAS, or NAME/VERSION. Rows are as the model gets
     them. Answers that they bring in predicted_… are looked at, else the model is asked; labels tell its quality now.
-    With --retrain a drift starts the recipe's pipeline on the backend, unless a run of it goes on; exit with 4 if it
-    can't be started.
+    With --retrain a drift starts the recipe's pipeline on the backend, with what --set replaces, unless a run of it
+    goes on; exit with 4 if it can't be started.
 
     \b
     Example:
       potstill drift review-sentiment --window last-week.parquet --report drift.html --json drift.json
       potstill drift review-sentiment --window last-week.parquet --psi 0.25 \\
-        --retrain recipes/review-sentiment.yaml --host https://kubeflow.example.com/pipeline
+        --retrain recipes/review-sentiment.yaml --set 'data.source=s3://shop/reviews/*.parquet' \\
+        --host https://kubeflow.example.com/pipeline
     """
     from potstill import registry
     from potstill.drift.check import check
     from potstill.drift.report import drift_table, looked_at, render, verdict
 
+    if overrides and not retrain:
+        raise UserError("--set: replaces settings of the recipe that --retrain names, and there is none")
     # A mistake in the recipe is told today, not on the day of a drift.
-    retraining = _retraining(retrain, host, namespace, cluster) if retrain else None
+    retraining = _retraining(retrain, overrides, host, namespace, cluster, images) if retrain else None
     track(root)
     with registry.fetched(model) as folder:
         result = check(model, folder, window, reference, psi)
@@ -307,7 +323,12 @@ def drift(
 
 
 def _retraining(
-    recipe: Path, host: str | None, namespace: str | None, cluster: Path | None
+    recipe: Path,
+    overrides: tuple[str, ...],
+    host: str | None,
+    namespace: str | None,
+    cluster: Path | None,
+    images: Path | None,
 ) -> tuple["Backend", "Order"]:
     from potstill.cluster.client import connect
     from potstill.cluster.package import order
@@ -315,7 +336,7 @@ def _retraining(
 
     if not host:
         raise UserError("--retrain: starts a run on a backend; say on which by --host (KF_PIPELINES_ENDPOINT)")
-    return connect(host, namespace), order(recipe, (), load_cluster(cluster))
+    return connect(host, namespace), order(recipe, overrides, load_cluster(cluster), images)
 
 
 def _retrain(backend: "Backend", ordered: "Order") -> None:

@@ -150,6 +150,16 @@ def connect(host: str, namespace: str | None) -> Backend:
     )
 
 
+def answers(backend: Backend) -> str:
+    """Ask a backend for its pipelines, and tell how many it has.
+
+    Raises:
+        BackendError: it refuses, or gives no answer.
+    """
+    told = backend.pipelines.pipeline_service_list_pipelines(namespace=backend.namespace, page_size=1)
+    return f"{backend.page}: answers; pipelines: {told.total_size or 0:,}"
+
+
 def _identify(configuration: Any) -> None:
     """Give the client a token, if there is one; a mounted one is read anew for each request, because it is renewed."""
     token, named = os.environ.get(TOKEN_VARIABLE, "").strip(), os.environ.get(kfp_client.KF_PIPELINES_SA_TOKEN_ENV)

@@ -43,6 +43,11 @@ class Package:
         return {name: field["defaultValue"] for name, field in fields.items()}
 
     @property
+    def root(self) -> str | None:
+        """Place of a run's artifacts. The backend heeds a request's alone; its form may offer the package's."""
+        return self.documents[0].get("defaultPipelineRoot")
+
+    @property
     def steps(self) -> dict[str, str]:
         """The name for people of each task that runs a container, by the name that the backend knows it by."""
         components = self.documents[0]["components"]
@@ -67,31 +72,49 @@ class Package:
 
 @dataclass(frozen=True)
 class Order:
-    """What to run: a package, and a value for each of its fields."""
+    """What to run: a package, a value for each of its fields, and whose rights its pods have."""
 
     package: Package
     parameters: dict[str, Any]
+    service_account: str | None = None
+
+    @property
+    def config(self) -> Any:
+        """The same, as a run's request tells it."""
+        return kfp_server_api.V2beta1RuntimeConfig(parameters=self.parameters, pipeline_root=self.package.root)
 
 
-def order(path: Path, overrides: tuple[str, ...], cluster: Cluster) -> Order:
+def order(
+    path: Path,
+    overrides: tuple[str, ...],
+    cluster: Cluster,
+    images: Path | None = None,
+    *,
+    cached: bool = True,
+) -> Order:
     """The recipe's file as it stands, and the overrides as the run's parameters, so that a trial makes no new version.
 
     Overrides that change the steps themselves, which no field of the form can, make a package of their own.
 
+    Args:
+        path: the recipe's file.
+        overrides: settings replaced, each as section.key=value.
+        cluster: how its steps run.
+        images: lock file that says which image is which; none: the installation's.
+        cached: whether steps may take an earlier run's results; if not, the package is one of its own.
+
     Raises:
-        UserError: see `load_recipe`; the file alone must be a whole recipe.
+        UserError: see `load_recipe` and `read_lock`; the file alone must be a whole recipe.
     """
-    plain = _packed(load_recipe(path), cluster)
-    if not overrides:
-        return Order(plain, plain.parameters)
-    changed = _packed(load_recipe(path, overrides), cluster)
-    return Order(plain if plain.same_steps(changed) else changed, changed.parameters)
+    plain = _packed(load_recipe(path), cluster, images, cached)
+    changed = _packed(load_recipe(path, overrides), cluster, images, cached) if overrides else plain
+    return Order(plain if plain.same_steps(changed) else changed, changed.parameters, cluster.service_account)
 
 
-def _packed(recipe: Recipe, cluster: Cluster) -> Package:
+def _packed(recipe: Recipe, cluster: Cluster, images: Path | None, cached: bool) -> Package:
     with tempfile.TemporaryDirectory(prefix="potstill-") as scratch:
         file = Path(scratch, "package.yaml")
-        compile_package(recipe, file, cluster)
+        compile_package(recipe, file, cluster, images, cached=cached)
         text = file.read_text(encoding="utf-8")
     return Package(recipe.name, text, list(yaml.safe_load_all(text)))
 

@@ -130,7 +130,8 @@ def _create(backend: Backend, experiment: str, wanted: Wanted, paused: bool) -> 
         experiment_id=place.experiment_id,
         # Without a version the newest would run, whatever it is by then.
         pipeline_version_reference=version_reference(version),
-        runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=wanted.order.parameters),
+        runtime_config=wanted.order.config,
+        service_account=wanted.order.service_account,
         trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=wanted.cron)),
         mode="DISABLE" if paused else "ENABLE",
         # Two runs at once would race for the champion's place.

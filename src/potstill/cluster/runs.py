@@ -46,7 +46,8 @@ def start(backend: Backend, ordered: Order, experiment: str) -> Any:
         display_name=name,
         experiment_id=place.experiment_id,
         pipeline_version_reference=version_reference(version),
-        runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=ordered.parameters),
+        runtime_config=ordered.config,
+        service_account=ordered.service_account,
     )
     by = {"experiment_id": place.experiment_id}
     return made_once(

@@ -63,8 +63,12 @@ def run_name(schedule: str, digest: str) -> str:
     return f"{schedule}-{digest[:DIGEST_DIGITS]}"
 
 
-def read_schedules(path: Path) -> tuple[str, list[Wanted]]:
+def read_schedules(path: Path, images: Path | None = None) -> tuple[str, list[Wanted]]:
     """The experiment and its schedules, as a file declares them.
+
+    Args:
+        path: the file.
+        images: see `order`.
 
     Raises:
         UserError: the file can't be read, a key is unknown or stands twice, a cron expression is wrong, a recipe is not
@@ -72,14 +76,15 @@ def read_schedules(path: Path) -> tuple[str, list[Wanted]]:
     """
     file = load(Schedules, path)
     cluster = load_cluster(path.parent / file.cluster if file.cluster else None)
-    return file.experiment, [_wanted(path, name, schedule, cluster) for name, schedule in file.schedules.items()]
+    wanted = [_wanted(path, name, schedule, cluster, images) for name, schedule in file.schedules.items()]
+    return file.experiment, wanted
 
 
-def _wanted(path: Path, name: str, schedule: Schedule, cluster: Cluster) -> Wanted:
+def _wanted(path: Path, name: str, schedule: Schedule, cluster: Cluster, images: Path | None) -> Wanted:
     try:
-        ordered = order(path.parent / schedule.recipe, tuple(schedule.set), cluster)
+        ordered = order(path.parent / schedule.recipe, tuple(schedule.set), cluster, images)
     except UserError as error:
         raise UserError(f"{path}: schedules.{name}: {error}") from error
-    told = [schedule.cron, schedule.catch_up, ordered.package.version, ordered.parameters]
+    told = [schedule.cron, schedule.catch_up, ordered.package.version, ordered.parameters, ordered.service_account]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return Wanted(name, schedule.cron, schedule.catch_up, ordered, digest)

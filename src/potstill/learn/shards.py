@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from potstill.errors import UserError
-from potstill.learn.signals import MANIFEST, Content, complete, is_written, part_names
+from potstill.learn.signals import MANIFEST, Content, complete, is_written, manifest_of, part_names
 from potstill.store import Shelf
 
 
@@ -48,21 +48,25 @@ def vouch(table: Shelf, shard: Shard, parts: int) -> None:
 
 
 def see_whole(table: Shelf, content: Content, parts: int, shards: int) -> None:
-    """See that a table has its manifest, which the last of its shards will have written.
+    """See that a table has its manifest, which the last of its shards will have written, and all parts that it names.
 
-    Without one each part is looked at. A shard that lacks some loses its receipt, so that no cache takes it for done.
+    Otherwise each part is looked at. A shard that lacks some loses its receipt, so that no cache takes it for done.
 
     Raises:
         UserError: which shards lack parts, or hold one that isn't what it was.
     """
-    if table.digest(MANIFEST):
+    names = set(table.names())
+    # A bucket's rule ends what is older first: a manifest, written last, outlives its parts.
+    if MANIFEST in names and manifest_of(table).named <= names:
         return
     lacking = [*_lacking(table, content, parts, shards)]
     for shard, _ in lacking:
         table.remove(shard.told_by)
     if lacking:
         words = ", ".join(f"shard {shard.name} {words}" for shard, words in lacking)
-        raise UserError(f"{table}: {words}; run again: what is missing is extracted anew")
+        raise UserError(
+            f"{table}: {words}; run again: what is missing is extracted anew (on a cluster: submit --no-cache)"
+        )
     complete(table, content, parts)
 
 

@@ -101,6 +101,11 @@ class Manifest:
     rows: int
     parts: tuple[Part, ...]
 
+    @property
+    def named(self) -> set[str]:
+        """Names of its files."""
+        return {part.name for part in self.parts}
+
 
 def write_part(table: Shelf, content: Content, number: int, batch: Batch) -> None:
     """Write a part, a row group a task, and then its receipt; where another did so meanwhile, theirs stays.
@@ -184,9 +189,8 @@ def complete(table: Shelf, content: Content, parts: int) -> Manifest | None:
     told = [found[number] for number in range(parts)]
     manifest = Manifest(content, max(part.width for part in told), sum(part.rows for part in told), tuple(told))
     table.write(MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode())
-    named = {part.name for part in told}
     # A killed writer may have left a part without a receipt, which readers of all Parquet files would take for rows.
-    for name in [name for name in table.names() if name.endswith(".parquet") and name not in named]:
+    for name in [name for name in table.names() if name.endswith(".parquet") and name not in manifest.named]:
         table.remove(name)
     return manifest
 
@@ -213,12 +217,16 @@ def table_digest(folder: Path, told_by: str = MANIFEST) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a table.
+    """The manifest of a table, or of what stands for it.
 
     Raises:
         UserError: there is none that can be read.
     """
-    table = shelf_behind(folder)
+    return manifest_of(shelf_behind(folder))
+
+
+def manifest_of(table: Shelf) -> Manifest:
+    """The manifest of a table; raises as `read_manifest` does."""
     try:
         values = json.loads(table.read(MANIFEST))
         tasks = tuple((task, tuple(names)) for task, names in values["content"]["tasks"])

@@ -15,6 +15,8 @@ IMAGES = HERE / "scripts" / "images.py"
 DEBIAN_BASE = "potstill-base:bookworm"
 # Debian's own, which builds with BuildKit; a client elsewhere on the path may not.
 DOCKER = "/usr/bin/docker"
+# Debian's package ca-certificates keeps them here.
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 PATIENCE_S = 90
 PULL_S = 120
 CONFINED = ("--read-only", "--tmpfs=/tmp:mode=1777", "--user=10001:10001", "--cap-drop=ALL", "--network=host")
@@ -50,10 +52,11 @@ def engine(folder: Path) -> Iterator[str]:
 def build(address: str, lock: Path) -> None:
     """Build the images and write the lock file that names them."""
     options = ["--base", _base(address), "--lock", str(lock)]
-    # A network with a mirror or certificates of its own says so as pip reads it.
+    # A network with a mirror or certificates of its own says so as pip reads it, or to the whole machine.
     wheels = os.environ.get("PIP_FIND_LINKS", "")
     options += [f"--wheels={wheels}"] if Path(wheels).is_dir() else []
-    options += [f"--ca={authority}"] if (authority := os.environ.get("PIP_CERT")) else []
+    authorities = os.environ.get("PIP_CERT", CERTIFICATES)
+    options += [f"--ca={authorities}"] if Path(authorities).is_file() else []
     images(address, "build", *options)
 
 

@@ -37,15 +37,16 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_reviews(folder / f"{name}.parquet", len(name), good)
     trained, rows = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("trained", "reference"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", fresh_mlflow(folder))
-        experiment = MlflowClient().create_experiment("reviews", artifact_location=(folder / "artifacts").as_uri())
+        patch.setenv("MLFLOW_TRACKING_URI", uri := fresh_mlflow(folder))
+        # A client without an address may know another test's.
+        experiment = MlflowClient(uri).create_experiment("reviews", artifact_location=(folder / "artifacts").as_uri())
         for model in ("older", "reviews"):
             if model == "reviews":
                 write_profile(edge, learn(edge, trained, rows))
             registry.register_edge(
                 model,
                 edge,
-                run_id=MlflowClient().create_run(experiment).info.run_id,
+                run_id=MlflowClient(uri).create_run(experiment).info.run_id,
                 tags={"edge_digest": folder_digest(edge)},
                 alias="champion",
                 judged_against="none",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from potstill.bucket import Bucket, is_remote
-from potstill.data.formats import Source, opened
+from potstill.data.formats import Source, parquet_file
 from potstill.data.read import find_files
 from potstill.edge import EdgeModel
 from potstill.errors import UserError
@@ -104,7 +104,7 @@ def _surveyed(files: Sequence[Source]) -> tuple[pa.Schema, int]:
     schema, rows = None, 0
     for path in files:
         try:
-            with opened(path) as content, pq.ParquetFile(content) as file:
+            with parquet_file(path) as file:
                 found, rows = file.schema_arrow, rows + file.metadata.num_rows
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"--input {path}: can't be read as Parquet: {error}") from error
@@ -148,7 +148,7 @@ def _chunks(files: Sequence[Source]) -> Iterator[pa.RecordBatch]:
     """The rows of all files, some at a time."""
     for path in files:
         try:
-            with opened(path) as content, pq.ParquetFile(content) as file:
+            with parquet_file(path) as file:
                 yield from file.iter_batches(CHUNK_ROWS)
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"--input {path}: its rows can't be read: {error}") from error

@@ -1,6 +1,8 @@
 """The three formats give the same rows, and each kind of broken file is named in one line."""
 
+import io
 import json
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.data import formats
 from potstill.data.formats import BATCH_ROWS, Columns, read_tables
 from potstill.errors import UserError
 
@@ -53,6 +56,22 @@ def test_any_text_survives_the_round_trip_through_each_format(tmp_path_factory, 
     path = write_rows(tmp_path_factory.mktemp("rows") / f"rows{suffix}", rows)
 
     assert rows_of(path) == [{"text": text, "label": label} for text, label in rows]
+
+
+def test_parquet_is_read_by_the_thread_that_asks(tmp_path, monkeypatch):
+    """What a thread of Arrow's own still holds when Python ends aborts the process."""
+    readers = set()
+
+    class Watched(io.FileIO):
+        def read(self, size=-1):
+            readers.add(threading.get_ident())
+            return super().read(size)
+
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"], "label": ["x", "y"]}), path)
+    monkeypatch.setattr(formats, "opened", Watched)
+    assert next(read_tables(path, COLUMNS)).num_rows == 2
+    assert readers == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

@@ -1,6 +1,7 @@
 """What can be told without a container engine; e2e/ runs real containers."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from potstill.errors import UserError
 from potstill.images import LOCK, read_lock
-from potstill.local.containers import confined, hand_over, prepare, user
+from potstill.local.containers import confined, containers, hand_over, prepare, user
 from potstill.local.run import run
 from potstill.recipe import load_recipe
 
@@ -87,3 +88,16 @@ def test_root_gives_away_what_steps_write_to_and_nothing_else(tmp_path: Path):
         "doctor": 10001,
     }
     assert tmp_path.stat().st_uid == 0
+
+
+def test_a_run_that_ignores_a_signal_goes_on_ignoring_it_and_one_that_hears_it_ends_its_containers(tmp_path: Path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt), containers(tmp_path):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -111,6 +112,17 @@ def opened(path: Source) -> BinaryIO:
     return path.open("rb") if isinstance(path, Path) else path.open_bytes()
 
 
+@contextmanager
+def parquet_file(path: Source) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, of which nothing is fetched ahead.
+
+    Arrow would do that in threads of its own. What one of them still holds of a Python file when Python ends aborts the
+    process, after its work is done.
+    """
+    with opened(path) as content, pq.ParquetFile(content, pre_buffer=False) as file:
+        yield file
+
+
 def read_tables(path: Source, columns: Columns) -> Iterator[pa.Table]:
     """Stream a file as tables of at most some thousand rows: `text_0` …, `label_0` … and what else is asked.
 
@@ -136,8 +148,8 @@ def names_in(path: Source) -> list[str]:
     _refuse_empty(path)
     try:
         if path.suffix.lower() == ".parquet":
-            with opened(path) as file:
-                return list(pq.read_schema(file).names)
+            with parquet_file(path) as file:
+                return list(file.schema_arrow.names)
         return _csv_names(path) if path.suffix.lower() == ".csv" else _json_names(path)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: can't be read: {_short(error)}") from error
@@ -195,7 +207,7 @@ def _short(error: BaseException) -> str:
 def _read_parquet(path: Source, columns: Columns) -> Iterator[pa.Table]:
     kinds = columns.kinds()
     try:
-        with opened(path) as content, pq.ParquetFile(content) as file:
+        with parquet_file(path) as file:
             named = found_in(path, file.schema_arrow.names, columns)
             for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(named.values())), use_threads=False):
                 found = {

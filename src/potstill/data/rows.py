@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from potstill.data.formats import Source, opened
+from potstill.data.formats import Source, opened, parquet_file
 from potstill.data.read import find_files
 from potstill.errors import UserError
 
@@ -79,7 +78,7 @@ def _text(path: Source) -> TextIO:
 
 def _parquet(path: Source) -> Iterator[list[Numbered]]:
     number = 0
-    with opened(path) as content, pq.ParquetFile(content) as file:
+    with parquet_file(path) as file:
         for table in file.iter_batches(BATCH_ROWS):
             yield [(number + i, row) for i, row in enumerate(table.to_pylist(), start=1)]
             number += table.num_rows

@@ -325,7 +325,7 @@ class _Table:
             raise UserError(f"{where}: this part of the signals is missing; {self._remedy}") from error
         if hashlib.sha256(content).hexdigest() != part.sha256:
             raise UserError(f"{where}: this part is not the one that the manifest names; {self._remedy}")
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
+        with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
             groups = [file.read_row_group(i, ["row", self._column], use_threads=False) for i in range(self._groups)]
         rows = groups[0]["row"].combine_chunks()
         return rows, np.concatenate([_unlisted(group[self._column]) for group in groups], axis=1)

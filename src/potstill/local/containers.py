@@ -111,14 +111,17 @@ def containers(readable: Path, *writable: Path) -> Iterator[Containers]:
         raise KeyboardInterrupt
 
     docker_task_handler.run_docker_container = ours.carry_out
-    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Who ignores one of them, as under nohup, goes on ignoring it.
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, ended)
     try:
         yield ours
     finally:
         docker_task_handler.run_docker_container = kfps
         ours.end()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def confined(run_name: str, environment: Mapping[str, str]) -> local.DockerRunner:

@@ -24,6 +24,7 @@ from potstill import tracking
 from potstill.bucket import credentials, is_remote
 from potstill.code import code_version
 from potstill.components.images import CORE, TRAIN
+from potstill.data.read import sources_of
 from potstill.doctor import places_of
 from potstill.errors import UserError
 from potstill.follow import Follower, StepState, following
@@ -118,8 +119,8 @@ def _reach(images: Mapping[str, str], recipe: Recipe) -> None:
             "--images: a step in a container reaches MLflow only by a server: start one (make ui) and name it in "
             "MLFLOW_TRACKING_URI, as in http://127.0.0.1:5000"
         )
-    data, here = recipe.data, Path.cwd()
-    for place in places_of(data.source, data.train, data.test, data.unlabelled):
+    here = Path.cwd()
+    for place in places_of(*sources_of(recipe.data).values(), recipe.data.unlabelled):
         if not (is_remote(place) or Path(os.path.normpath(here / place)).is_relative_to(here)):
             raise UserError(f"--images: {place}: a step in a container reads what lies below {here}, or in a bucket")
     prepare(images[name] for name in (CORE, TRAIN))

@@ -30,6 +30,7 @@ from potstill.errors import UserError
 from potstill.follow import Follower, StepState, following
 from potstill.local.cache import RUNS, DigestCache
 from potstill.local.containers import confined, containers, hand_over, prepare
+from potstill.local.forks import forks
 from potstill.local.kept import keep
 from potstill.pipelines import distill
 from potstill.pipelines.package import in_images
@@ -138,7 +139,7 @@ def _execute(recipe: Recipe, folder: Path, follower: Follower, store: str, image
         pipeline, code, runner = in_images(pipeline, images), images[TRAIN], confined(folder.name, os.environ | keys)
     # kfp names a run's folder by itself, at the moment of the call; we need to know it before.
     executor_input_utils.get_local_pipeline_resource_name = lambda _: folder.name
-    with _scratch() as scratch, containers(Path.cwd(), lasting) as steps:
+    with _scratch() as scratch, containers(Path.cwd(), lasting) as steps, forks():
         local.init(runner, pipeline_root=str(root), workspace_root=scratch, enable_caching=True)
         cache_root = str(root / "cache")
         kept = DigestCache(cache_root, follower, shelf_at(store) if store else None)

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from potstill.sections import Section, load
 
 DEFAULT = Path(__file__).with_name("cluster.yaml")
+COMPONENTS = Path(__file__).parents[1] / "components"
 # The images' own user.
 USER = 10001
 HOUR_S = 3600
@@ -61,6 +62,15 @@ class Cluster(Section):
     each: Pod = Field(Pod(), description="What a step asks for, unless it is named in steps.")
     steps: dict[str, Pod] = Field({}, description="What the steps named here ask for.")
     shared_volume: Name | None = Field(None, description="Claim that is mounted at the store, where that is a path.")
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "Cluster":
+        known = sorted(file.parent.name for file in COMPONENTS.glob("*/component.py"))
+        if unknown := sorted(self.steps.keys() - set(known)):
+            raise ValueError(f"steps: no step is called {', '.join(unknown)}; there are {', '.join(known)}")
+        if self.shared_volume and not self.store.startswith("/"):
+            raise ValueError("shared_volume: is mounted at the store, which must be an absolute path")
+        return self
 
 
 def load_cluster(path: Path | None = None) -> Cluster:

@@ -6,6 +6,7 @@ from pathlib import Path
 import boto3
 import pytest
 from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
 from tiny import fresh_mlflow
 
 from potstill.cli import main
@@ -53,6 +54,19 @@ def test_everything_that_is_missing_is_told_at_once(server: str, monkeypatch: py
     assert told[0].endswith("there is no such bucket")
     assert "none.csv: no such file" in told[1]
     assert "MLflow at http://127.0.0.1:9 does not answer" in told[2]
+
+
+def test_a_password_in_mlflows_address_is_not_told(monkeypatch: pytest.MonkeyPatch):
+    class Failing:
+        tracking_uri = "http://shop:hidden@127.0.0.1:9"
+
+        def get_experiment_by_name(self, name: str) -> None:
+            raise MlflowException(f"API request to {self.tracking_uri}/api failed: {name}")
+
+    monkeypatch.setattr("potstill.tracking.client", Failing)
+    (told,) = failed(examine("", []))
+    assert "API request to http://127.0.0.1:9/api failed" in told
+    assert "hidden" not in told
 
 
 def test_shards_that_would_have_no_store_to_meet_in_are_told(mlflow: str):

@@ -292,7 +292,7 @@ POLICY_BREAKS = {
     "a Secret": (lambda o: o["ConfigMap/potstill-settings"].update(kind="Secret"), "must not be in these files"),
     "a cluster's rights": (lambda o: o["Role/potstill-pipeline"].update(kind="ClusterRole"), "beyond the namespace"),
     "all verbs": (lambda o: o["Role/potstill-pipeline"]["rules"][0].update(verbs=["*"]), "rights must be named"),
-    "all Secrets": (lambda o: o["Role/potstill-pipeline"]["rules"][3].pop("resourceNames"), "named one by one"),
+    "all Secrets": (lambda o: o["Role/potstill-pipeline"]["rules"][2].pop("resourceNames"), "named one by one"),
     "two at a time": (change(spec("CronJob/potstill-promote"), concurrencyPolicy="Allow"), "two must not run"),
     "no end": (change(spec("Job/potstill-mlflow-migrate"), activeDeadlineSeconds=None), "must end some day"),
     "open doors": (lambda o: o.pop("NetworkPolicy/deny-all"), "no NetworkPolicy denies all"),

@@ -101,7 +101,7 @@ def _try_mlflow() -> str:
         if KEPT not in {entry.path for entry in client.list_artifacts(run.info.run_id)}:
             raise UserError("MLflow keeps no artifacts: what was logged isn't listed")
     except (MlflowException, OSError) as error:
-        raise UserError(f"MLflow at {where}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"MLflow at {where}: {tracking.reason(error, client.tracking_uri)}") from error
     return f"{where}: answers, and keeps artifacts"
 
 

@@ -129,6 +129,8 @@ def test_accelerators_nodes_and_a_shared_volume_reach_the_steps_that_name_them(t
         ("steps:\n  teach: {memory: lots}\n", r"cluster.yaml:2: steps.teach.memory: .*lots"),
         ("steps:\n  teach: {memroy: 1Gi}\n", r"steps.teach.memroy: no such setting; did you mean steps.teach.memory\?"),
         ("store: relative/path\n", r"cluster.yaml:1: store: "),
+        ("steps:\n  teech: {gpus: 4}\n", r"no step is called teech; there are .*, teach"),
+        ("store: s3://shop\nshared_volume: claim\n", r"shared_volume: is mounted at the store, which must be an abs"),
     ],
 )
 def test_what_is_wrong_with_a_clusters_settings_is_told(tmp_path: Path, text: str, told: str):

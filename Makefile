@@ -25,7 +25,7 @@ test: setup  ## run the tests that need no container
 
 # From nothing, on a Debian machine as root; each check goes on where the one before it ended. What hangs is ended.
 e2e: setup  ## run a small recipe in the images, with object store and registry, up to a service that is rolled back
-	timeout --kill-after=120 1500 $(BIN)/python -m pytest e2e --exitfirst --verbose --durations 10
+	timeout --kill-after=120 1800 $(BIN)/python -m pytest e2e --exitfirst --verbose --durations 10
 
 lint: setup  ## check format, style and types
 	$(BIN)/ruff format --check --no-cache .
